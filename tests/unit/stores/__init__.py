@@ -1,0 +1,1 @@
+"""What only the embedded stores do: files, locks, crashes, damage."""
