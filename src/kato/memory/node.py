@@ -1,0 +1,370 @@
+"""The long-term memory of one node: its compiled index and its records in the store, kept in step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+import msgspec
+
+from kato import errors
+from kato._core import Index
+from kato.engine import learning, metrics, predicting
+from kato.engine.matching import FINALIZED
+from kato.memory.affinity import Affinities
+from kato.memory.recall import recall
+from kato.memory.turns import Turns
+from kato.model import (
+    OPERATIONS_KEPT,
+    PATTERN_PREFIX,
+    Emotives,
+    Events,
+    Lesson,
+    Pattern,
+    Predictions,
+    SessionConfig,
+    SymbolStatistics,
+    Totals,
+)
+from kato.results import PatternPage
+from kato.stores import codec
+from kato.stores.ports import PatternStore
+
+T = TypeVar("T")
+QUICK_PATTERNS = 2000
+"""Up to this many patterns a search is quicker than handing it to a thread."""
+MERGE_ATTEMPTS = 50
+FINALIZE_BATCH = 500
+
+
+class Node:
+    """Everything one node has learned.
+
+    The store holds the truth: a change is written first and then applied to the index, and changes of one pattern
+    take turns, so the index always equals what is stored. Searches run on the index alone.
+    """
+
+    def __init__(self, node_id: str, store: PatternStore, threads: Executor) -> None:
+        self.node_id = node_id
+        self.users = 0
+        self._store = store
+        self._threads = threads
+        self._turns = Turns()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._index = Index()
+        self._affinities = Affinities()
+        self._emotions: dict[str, tuple[dict[str, Any], Emotives]] = {}
+
+    async def open(self) -> None:
+        """Read all records of the store into the index."""
+        loop = asyncio.get_running_loop()
+        async for batch in self._store.scan(self.node_id):
+            names, events, frequencies, _ = zip(*batch, strict=True)
+            details = [codec.details_of(record) for record in batch]
+            flags = [FINALIZED if detail.finalized else 0 for detail in details]
+            await loop.run_in_executor(self._threads, self._index.load, names, events, frequencies, flags)
+            for record, detail in zip(batch, details, strict=True):
+                if detail.emotives or detail.affinity:
+                    self._feel(codec.decode_pattern(record))
+
+    def memory_bytes(self) -> int:
+        """Bytes the index of this node holds."""
+        return self._index.memory_bytes()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    # Learning --------------------------------------------------------------------------------
+
+    async def learn(self, lessons: Sequence[Lesson]) -> dict[str, Pattern]:
+        """Make lessons durable and known, each counted exactly once; returns the patterns as they are now by name."""
+        return await self._uninterrupted(self._learn(lessons))
+
+    async def _learn(self, lessons: Sequence[Lesson]) -> dict[str, Pattern]:
+        by_name: dict[str, list[Lesson]] = {}
+        for lesson in lessons:
+            by_name.setdefault(lesson.name, []).append(lesson)
+        async with self._turns.of(by_name):
+            pending, done = by_name, dict[str, Pattern]()
+            for _ in range(MERGE_ATTEMPTS):
+                done |= await self._write(pending)
+                pending = {name: group for name, group in pending.items() if name not in done}
+                if not pending:
+                    return done
+        raise errors.ConcurrencyError("The pattern kept changing while it was learned", retry_after=1)
+
+    async def _write(self, groups: dict[str, list[Lesson]]) -> dict[str, Pattern]:
+        """One attempt to store every group of lessons; returns the patterns that are stored now.
+
+        What is stored is in the index at once, also when storing the rest fails.
+        """
+        stored: dict[str, Pattern] = {}
+
+        def keep(pattern: Pattern) -> None:
+            stored[pattern.name] = pattern
+            self._apply(pattern)
+
+        known = await self._store.fetch(self.node_id, [name for name in groups if name in self._index])
+        fresh = [_taught(group) for name, group in groups.items() if name not in known]
+        clashes = await self._store.insert(self.node_id, fresh) if fresh else set[str]()
+        for pattern in fresh:
+            if pattern.name not in clashes:
+                keep(pattern)
+        known |= await self._store.fetch(self.node_id, sorted(clashes)) if clashes else {}
+
+        async def merge(old: Pattern) -> None:
+            new = _merged(old, groups[old.name])
+            if new is old or await self._store.replace(self.node_id, new, old.revision):
+                keep(new)
+
+        outcomes = await asyncio.gather(*map(merge, known.values()), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+        return stored
+
+    def _apply(self, pattern: Pattern) -> None:
+        if pattern.name in self._index:
+            self._index.set_frequency(pattern.name, pattern.frequency)
+            self._index.set_flags(pattern.name, FINALIZED if pattern.finalized else 0)
+        else:
+            self._index.insert(
+                pattern.name, pattern.events, pattern.frequency, FINALIZED if pattern.finalized else 0
+            )
+        self._unfeel(pattern.name, pattern.events)
+        self._feel(pattern)
+
+    def _feel(self, pattern: Pattern) -> None:
+        if pattern.emotives or pattern.affinity:
+            self._emotions[pattern.name] = (learning.shown_emotives(pattern), pattern.affinity)
+            self._affinities.add(_distinct(pattern.events), pattern.affinity)
+
+    def _unfeel(self, name: str, events: Events) -> None:
+        _, affinity = self._emotions.pop(name, ({}, {}))
+        if affinity:
+            self._affinities.remove(_distinct(events), affinity)
+
+    async def finalize(self) -> int:
+        """Flag every pattern, so that its whole-pattern figures are shown; returns how many patterns there are."""
+        covered, after = 0, None
+        self.users += 1
+        try:
+            while names := self._index.page(after, FINALIZE_BATCH, None, 0):
+                await asyncio.gather(
+                    *(self._change(name, _finalized, missing_is_fine=True) for name in names)
+                )
+                covered, after = covered + len(names), names[-1]
+        finally:
+            self.users -= 1
+        return covered
+
+    # Editing --------------------------------------------------------------------------------
+
+    async def pattern(self, name: str) -> Pattern:
+        """The stored record of a pattern, by its name with or without prefix."""
+        bare = name.removeprefix(PATTERN_PREFIX)
+        found = (await self._store.fetch(self.node_id, [bare])).get(bare)
+        if found is None:
+            raise errors.PatternNotFound(f"Pattern {name} not found", pattern_name=name)
+        return found
+
+    async def page(
+        self, limit: int, cursor: str | None, symbol: str | None, min_frequency: int
+    ) -> PatternPage:
+        """Patterns in ascending order of name after `cursor`."""
+        names = self._index.page(cursor, limit + 1, symbol, min_frequency)
+        records = await self._store.fetch(self.node_id, names[:limit])
+        patterns = tuple(records[name] for name in names[:limit] if name in records)
+        return PatternPage(patterns, names[limit - 1] if len(names) > limit else None, len(self._index))
+
+    async def update(
+        self,
+        name: str,
+        frequency: int | None,
+        emotives: dict[str, Sequence[float]] | Sequence[Emotives] | None,
+        persistence: int,
+    ) -> Pattern:
+        """Set the frequency, the emotives, or both."""
+
+        def change(pattern: Pattern) -> Pattern:
+            try:
+                return learning.update(pattern, frequency, emotives, persistence)
+            except ValueError as error:
+                raise errors.ValidationError(str(error), field=str(error).split(" ", 1)[0]) from error
+
+        changed = await self._change(name, change)
+        assert changed is not None
+        return changed
+
+    async def _change(
+        self, name: str, change: Callable[[Pattern], Pattern], missing_is_fine: bool = False
+    ) -> Pattern | None:
+        return await self._uninterrupted(self._changed(name, change, missing_is_fine))
+
+    async def _changed(
+        self, name: str, change: Callable[[Pattern], Pattern], missing_is_fine: bool
+    ) -> Pattern | None:
+        bare = name.removeprefix(PATTERN_PREFIX)
+        async with self._turns.of([bare]):
+            for _ in range(MERGE_ATTEMPTS):
+                old = (await self._store.fetch(self.node_id, [bare])).get(bare)
+                if old is None:
+                    if missing_is_fine:
+                        return None
+                    raise errors.PatternNotFound(f"Pattern {name} not found", pattern_name=name)
+                new = change(old)
+                if new is old:
+                    return old
+                new = _revised(new, old)
+                if await self._store.replace(self.node_id, new, old.revision):
+                    self._apply(new)
+                    return new
+        raise errors.ConcurrencyError("The pattern kept changing", retry_after=1)
+
+    async def delete(self, name: str) -> str:
+        """Remove a pattern with all its influence; returns its bare name."""
+        return await self._uninterrupted(self._delete(name))
+
+    async def _delete(self, name: str) -> str:
+        bare = name.removeprefix(PATTERN_PREFIX)
+        async with self._turns.of([bare]):
+            if not await self._store.delete(self.node_id, bare):
+                raise errors.PatternNotFound(f"Pattern {name} not found", pattern_name=name)
+            events = self._index.events(bare)
+            if events is not None:
+                self._unfeel(bare, events)
+                self._index.remove(bare)
+        return bare
+
+    async def drop(self) -> int:
+        """Forget everything; returns how many patterns there were."""
+        return await self._uninterrupted(self._drop())
+
+    async def _drop(self) -> int:
+        async with self._turns.alone():
+            dropped = await self._store.drop(self.node_id)
+            self._clear()
+        return dropped
+
+    async def _uninterrupted(self, change: Coroutine[Any, Any, T]) -> T:
+        """Store and index change together: a caller that gives up must not stop the second half."""
+        self.users += 1
+
+        async def run() -> T:
+            try:
+                return await change
+            finally:
+                self.users -= 1
+
+        return await asyncio.shield(asyncio.ensure_future(run()))
+
+    # Predicting --------------------------------------------------------------------------------
+
+    async def predict(self, stm: Events, config: SessionConfig) -> Predictions:
+        """What the STM resembles; see behaviour.md 8."""
+        quick = (
+            len(self._index) <= QUICK_PATTERNS
+            and config.use_token_matching
+            and not config.fuzzy_token_threshold
+        )
+        if quick:
+            return self._predict(stm, config)
+        self.users += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._predict, stm, config)
+        finally:
+            self.users -= 1
+
+    def _predict(self, stm: Events, config: SessionConfig) -> Predictions:
+        state = tuple(symbol for event in stm for symbol in event)
+        if not state or not len(self._index):
+            return Predictions()
+        index, emotions = self._index, self._emotions
+        ensemble = recall(index, state, config)
+        weights = None
+        if config.affinity_emotive is not None:
+            # behaviour.md 8.7: only symbols of the state weigh; in the single-symbol path the candidates' do too.
+            others = (
+                () if len(state) > 1 else (s for events in ensemble.events for event in events for s in event)
+            )
+            symbols = list(dict.fromkeys((*state, *others)))
+            weights = self._weights(index, symbols, config.affinity_emotive)
+        return predicting.predict(
+            stm,
+            ensemble,
+            config,
+            member_frequency=lambda wanted: [members for _, members in index.symbol_statistics(wanted)],
+            emotives=lambda name: emotions.get(name, ({}, {}))[0],
+            weights=weights,
+        )
+
+    def _weights(self, index: Index, symbols: Sequence[str], emotive: str) -> dict[str, float]:
+        figures = index.symbol_statistics(symbols)
+        return {
+            symbol: metrics.weight(self._affinities.of(symbol).get(emotive, 0.0), frequency)
+            for symbol, (frequency, _) in zip(symbols, figures, strict=True)
+        }
+
+    # Statistics --------------------------------------------------------------------------------
+
+    def symbol_statistics(self) -> list[SymbolStatistics]:
+        """Every symbol, ascending."""
+        symbols = self._index.vocabulary()
+        figures = self._index.symbol_statistics(symbols)
+        return [SymbolStatistics(symbol, *figure) for symbol, figure in zip(symbols, figures, strict=True)]
+
+    def affinity(self, symbol: str) -> Emotives:
+        """The affinity of one symbol; empty when it has none."""
+        return self._affinities.of(symbol)
+
+    def affinities(self) -> dict[str, Emotives]:
+        """The affinity of every symbol that has one."""
+        return self._affinities.all()
+
+    def totals(self) -> Totals:
+        """Figures of the whole node."""
+        return Totals(*self._index.totals())
+
+
+def _taught(lessons: Sequence[Lesson]) -> Pattern:
+    first = learning.first(lessons[0])
+    return (
+        msgspec.structs.replace(_merged(first, lessons[1:], counted=()), revision=1)
+        if len(lessons) > 1
+        else first
+    )
+
+
+def _merged(old: Pattern, lessons: Sequence[Lesson], counted: Sequence[str] | None = None) -> Pattern:
+    """`old` with those lessons that it has not counted yet; `old` itself when there are none.
+
+    Lessons of one operation count together: whether they have been counted is asked of the record as it was, so a
+    request that teaches one pattern a thousand times needs one of the remembered ids only.
+    """
+    counted = old.operations if counted is None else counted
+    fresh = [lesson for lesson in lessons if not lesson.operation or lesson.operation not in counted]
+    if not fresh:
+        return old
+    new = old
+    for lesson in fresh:
+        new = learning.merge(new, msgspec.structs.replace(lesson, operation=""))
+    operations = dict.fromkeys((*old.operations, *(lesson.operation for lesson in fresh if lesson.operation)))
+    kept = tuple(operations)[-OPERATIONS_KEPT:]
+    return msgspec.structs.replace(new, operations=kept, revision=old.revision + 1)
+
+
+def _revised(new: Pattern, old: Pattern) -> Pattern:
+    return msgspec.structs.replace(new, revision=old.revision + 1)
+
+
+def _finalized(pattern: Pattern) -> Pattern:
+    return pattern if pattern.finalized else msgspec.structs.replace(pattern, finalized=True)
+
+
+def _distinct(events: Events) -> list[str]:
+    return list(dict.fromkeys(symbol for event in events for symbol in event))

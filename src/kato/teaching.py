@@ -1,0 +1,214 @@
+"""What observing and learning do to a session and to the long-term memory of its node."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from kato.engine import learning, naming, observing
+from kato.errors import VectorDimensionError
+from kato.memory.registry import Memory
+from kato.model import PATTERN_PREFIX, Lesson, Observation, SessionConfig, SessionState
+from kato.ops.counters import Counters
+from kato.ops.events import EventBus
+from kato.results import Batch, BatchItem, BatchObserved, Learned, Observed
+from kato.settings import Settings
+
+NEIGHBOURS = 3
+
+
+class Teaching:
+    """Runs the engine on a session's state and makes durable what it wants learned, before anyone sees the state.
+
+    Every method takes the state as it is and returns the next one with the answer. What one request teaches carries
+    one operation id, which is the same again when the request is repeated on the same state, and so counts once.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        events: EventBus,
+        counters: Counters,
+        settings: Settings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._memory = memory
+        self._events = events
+        self._counters = counters
+        self._settings = settings
+        self._clock = clock
+
+    def check(self, observation: Observation) -> None:
+        """All vectors of an observation are added, so they must have one length (the configured one, if any)."""
+        expected = self._settings.vector_dimension
+        for number, vector in enumerate(observation.vectors):
+            expected = len(vector) if expected is None else expected
+            if len(vector) != expected:
+                raise VectorDimensionError(
+                    f"vectors[{number}] has {len(vector)} elements, expected {expected}",
+                    expected_dimension=expected,
+                    actual_dimension=len(vector),
+                    vector_name=f"vectors[{number}]",
+                )
+
+    def check_sequence(self, observations: Sequence[Observation]) -> None:
+        """`check` for each; the error names the position."""
+        for position, observation in enumerate(observations):
+            try:
+                self.check(observation)
+            except VectorDimensionError as error:
+                error.details["observation_index"] = position
+                raise
+
+    async def observe(
+        self, state: SessionState, observation: Observation, config: SessionConfig
+    ) -> tuple[SessionState, Observed]:
+        """One observation, with the automatic learn it may set off."""
+        seen = await self._observe(state, observation, config, _operation(state, 0))
+        after, lesson = seen.state, seen.lesson
+        if lesson is not None:
+            after = await self._store(after, [lesson])
+        self._counters.observations += 1
+        return after, Observed(
+            session_id=state.session_id,
+            node_id=state.node_id,
+            unique_id=observation.unique_id or f"obs-{uuid.uuid4().hex}-{int(self._clock() * 1e6)}",
+            stm_length=len(after.stm),
+            time=after.time,
+            auto_learned_pattern=None if lesson is None else PATTERN_PREFIX + lesson.name,
+            symbols=seen.event,
+        )
+
+    async def observe_batch(
+        self, state: SessionState, batch: Batch, config: SessionConfig
+    ) -> tuple[SessionState, BatchObserved]:
+        """Many observations in order (behaviour.md 5); everything they teach is stored together at the end."""
+        first, lessons, results, names = state, list[Lesson](), list[BatchItem](), list[str]()
+        final: str | None = None
+        part = 0
+        for position, observation in enumerate(batch.observations):
+            if batch.clear_stm_between and position:
+                state = msgspec.structs.replace(state, stm=(), stm_ids=())
+            if observation.vectors and lessons:
+                # What this batch has learned so far must be found by its later vectors.
+                state, lessons, part = await self._store(state, lessons), [], part + 1
+            operation = _operation(first, part)
+            seen = await self._observe(state, observation, config, operation)
+            state, found = seen.state, [] if seen.lesson is None else [seen.lesson]
+            if batch.learn_after_each and state.stm:
+                state, lesson = learning.learn(state, config, operation)
+                found += [] if lesson is None else [lesson]
+            # The manual learn of a step is named before the automatic one (behaviour.md 5).
+            names += [PATTERN_PREFIX + lesson.name for lesson in reversed(found)]
+            lessons += found
+            results.append(
+                BatchItem(
+                    sequence_position=position,
+                    stm_length=len(state.stm),
+                    time=state.time,
+                    unique_id=observation.unique_id or f"seq-obs-{uuid.uuid4().hex}",
+                    auto_learned_pattern=None if seen.lesson is None else PATTERN_PREFIX + seen.lesson.name,
+                )
+            )
+        if batch.learn_at_end and state.stm:
+            state, lesson = learning.learn(state, config, _operation(first, part))
+            final = "" if lesson is None else PATTERN_PREFIX + lesson.name
+            lessons += [] if lesson is None else [lesson]
+            names += [final] if final else []
+        if lessons:
+            state = await self._store(state, lessons)
+        self._counters.observations += len(batch.observations)
+        return state, BatchObserved(
+            session_id=state.session_id,
+            node_id=state.node_id,
+            initial_stm_length=len(first.stm),
+            final_stm_length=len(state.stm),
+            results=tuple(results),
+            patterns=tuple(names),
+            final_learned_pattern=final,
+            isolated=batch.clear_stm_between,
+        )
+
+    async def learn(self, state: SessionState, config: SessionConfig) -> tuple[SessionState, Learned]:
+        """Make a pattern of the STM; the name is "" when it held fewer than two symbols."""
+        after, lesson = learning.learn(state, config, _operation(state, 0))
+        after = await self._store(after, [] if lesson is None else [lesson])
+        name = "" if lesson is None else PATTERN_PREFIX + lesson.name
+        return after, Learned(session_id=state.session_id, node_id=state.node_id, pattern_name=name)
+
+    async def teach(
+        self,
+        node_id: str,
+        sequences: Sequence[Sequence[Observation]],
+        config: SessionConfig,
+        operation: str,
+    ) -> list[str]:
+        """Each sequence as if observed and learned in a session of its own; the full name of each, "" if too short."""
+        for number, sequence in enumerate(sequences):
+            try:
+                self.check_sequence(sequence)
+            except VectorDimensionError as error:
+                error.details["sequence_index"] = number
+                raise
+        blank = SessionState(
+            session_id=operation, node_id=node_id, created_at=0, last_accessed=0, expires_at=0, ttl_seconds=1
+        )
+        state, lessons, names, part = blank, list[Lesson](), list[str](), 0
+        for sequence in sequences:
+            if state.vectors:
+                # What was taught before must be found by the vectors of this sequence.
+                state, lessons, part = await self._store(state, lessons), [], part + 1
+            state, lesson = await self._lesson(state, sequence, config, _operation(blank, part))
+            names.append("" if lesson is None else PATTERN_PREFIX + lesson.name)
+            lessons += [] if lesson is None else [lesson]
+        await self._store(state, lessons)
+        self._counters.observations += sum(map(len, sequences))
+        return names
+
+    async def _lesson(
+        self, state: SessionState, sequence: Sequence[Observation], config: SessionConfig, operation: str
+    ) -> tuple[SessionState, Lesson | None]:
+        limit = self._settings.max_stm_size
+        if not any(observation.vectors for observation in sequence):
+            return state, observing.lesson_of_sequence(sequence, config, operation, stm_limit=limit)
+        for observation in sequence:
+            state = (await self._observe(state, observation, config, operation)).state
+        return learning.learn(state, config, operation)
+
+    async def _observe(
+        self, state: SessionState, observation: Observation, config: SessionConfig, operation: str
+    ) -> observing.Observed:
+        neighbours: Sequence[str] = ()
+        if observation.vectors:
+            vector = naming.sum_vectors(observation.vectors)
+            nearest = await self._memory.vectors.nearest(state.node_id, vector, NEIGHBOURS)
+            neighbours = [name for name, _ in nearest]
+        return observing.observe(
+            state, observation, neighbours, config, operation, stm_limit=self._settings.max_stm_size
+        )
+
+    async def _store(self, state: SessionState, lessons: Sequence[Lesson]) -> SessionState:
+        """Make lessons durable (vectors first: a pattern never names a vector that is not there)."""
+        if state.vectors:
+            await self._memory.vectors.put(state.node_id, dict(state.vectors))
+            state = msgspec.structs.replace(state, vectors=())
+        if lessons:
+            learned = await (await self._memory.node(state.node_id)).learn(lessons)
+            self._counters.patterns_learned += len(lessons)
+            for lesson in lessons:
+                self._events.publish(
+                    "pattern.learned",
+                    {
+                        "pattern_name": PATTERN_PREFIX + lesson.name,
+                        "session_id": state.session_id,
+                        "frequency": learned[lesson.name].frequency,
+                    },
+                )
+        return state
+
+
+def _operation(state: SessionState, part: int) -> str:
+    """The id of what a request teaches; `part` counts the writes of one request."""
+    return f"{state.session_id}:{state.changes}:{part}"

@@ -1,0 +1,1 @@
+"""Test code that several suites share: clocks, waiting, observations, server processes."""

@@ -1,0 +1,147 @@
+"""Settings: names that operators know, wrong values that name their variable, and no dead option."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kato
+from kato.model import SessionConfig
+from kato.settings import Settings, SettingsError, load
+from tests.support.environment import spellings
+
+FIELDS = list(Settings.model_fields)
+OTHER: dict[str, tuple[str, Any]] = {
+    "processor_id": ("me", "me"),
+    "processor_name": ("Me", "Me"),
+    "kato_cluster_id": ("us", "us"),
+    "host": ("0.0.0.0", "0.0.0.0"),
+    "port": ("0", 0),
+    "workers": ("2", 2),
+    "log_level": ("DEBUG", "DEBUG"),
+    "log_format": ("json", "json"),
+    "kato_data": (":memory:", ":memory:"),
+    "enable_v2_features": ("false", False),
+    "docs_enabled": ("0", False),
+    "session_ttl": ("60", 60),
+    "session_auto_extend": ("no", False),
+    "session_cleanup_interval": ("0.5", 0.5),
+    "max_sessions": ("0", 0),
+    "max_sessions_per_user": ("10", 10),
+    "max_stm_size": ("10", 10),
+    "max_session_memory_bytes": ("2048", 2048),
+    "max_processors": ("5", 5),
+    "max_request_size": ("4096", 4096),
+    "request_timeout": ("1.5", 1.5),
+    "endpoint_batch_size_limit": ("7", 7),
+    "endpoint_batch_timeout": ("9", 9.0),
+    "graceful_shutdown_timeout": ("0", 0),
+    "vector_dimension": ("768", 768),
+    "websocket_max_connections": ("3", 3),
+    "websocket_max_message_size": ("2048", 2048),
+    "websocket_ping_interval": ("5", 5.0),
+    "websocket_ping_timeout": ("5", 5.0),
+    "max_pattern_length": ("4", 4),
+    "persistence": ("9", 9),
+    "recall_threshold": ("0.4", 0.4),
+    "stm_mode": ("ROLLING", "ROLLING"),
+    "max_predictions": ("7", 7),
+    "sort_symbols": ("false", False),
+    "process_predictions": ("false", False),
+    "use_token_matching": ("false", False),
+    "fuzzy_token_threshold": ("0.8", 0.8),
+    "rank_sort_algo": ("similarity", "similarity"),
+    "affinity_emotive": ("joy", "joy"),
+    "filter_pipeline": ("length,jaccard", ("length", "jaccard")),
+}
+WRONG = {
+    "processor_id": "",
+    "kato_cluster_id": "x" * 129,
+    "port": "65536",
+    "workers": "0",
+    "log_level": "LOUD",
+    "log_format": "xml",
+    "kato_data": "",
+    "rank_sort_algo": "entropy",
+    "filter_pipeline": "length,unknown",
+    "stm_mode": "SOMETIMES",
+    "recall_threshold": "1.1",
+    "fuzzy_token_threshold": "-0.1",
+    "max_request_size": "10",
+    "session_ttl": "86401",
+}
+FREE_TEXT = {"processor_name", "host", "affinity_emotive"}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_spelling_of_a_variable_sets_its_field(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, value = OTHER[field]
+    assert getattr(load(), field) != value
+    for name in spellings(field):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, text)
+            assert getattr(load(), field) == value
+
+
+@pytest.mark.parametrize("field", [field for field in FIELDS if field not in FREE_TEXT])
+def test_a_wrong_value_names_the_variable_that_holds_it(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in spellings(field):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, WRONG.get(field, "nonsense"))
+            with pytest.raises(SettingsError, match=rf"\b{name}\b") as caught:
+                load()
+        assert repr(WRONG.get(field, "nonsense"))[1:5] in str(caught.value)
+
+
+def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSISTENCE", "0")
+    monkeypatch.setenv("SORT", "perhaps")
+    monkeypatch.setenv("API_PORT", "80")
+    with pytest.raises(SettingsError) as caught:
+        load(port=-1)
+    assert all(name in str(caught.value) for name in ("PERSISTENCE:", "SORT:", " PORT:"))
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_no_setting_is_dead(field: str) -> None:
+    assert kato.__file__ is not None
+    sources = [path for path in Path(kato.__file__).parent.rglob("*.py") if path.name != "settings.py"]
+    used = re.compile(rf"(settings|chosen)\.{field}\b")
+    own = field in SessionConfig.__struct_fields__ or field in ("processor_id", "kato_cluster_id")
+    assert own or any(used.search(path.read_text(encoding="utf8")) for path in sources)
+
+
+def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "1")
+    monkeypatch.setenv("KATO_API_PORT", "2")
+    assert load(port=3, host=None).port == 3
+    assert load().port == 1
+
+
+@pytest.mark.parametrize("field", [f for f in FIELDS if f in SessionConfig.__struct_fields__])
+def test_the_defaults_of_sessions_follow_the_settings(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, value = OTHER[field]
+    monkeypatch.setenv(spellings(field)[0], text)
+    assert getattr(load().defaults(), field) == value
+
+
+def test_without_settings_the_defaults_are_those_of_the_model() -> None:
+    assert load().defaults() == SessionConfig()
+
+
+def test_the_base_is_the_cluster_or_the_processor() -> None:
+    assert load(processor_id="me").base == "me"
+    assert load(processor_id="me", kato_cluster_id="us").base == "us"
+
+
+def test_an_empty_pipeline_may_be_written_as_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FILTER_PIPELINE", "")
+    assert load().filter_pipeline == ()
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().port = 1  # type: ignore[misc]
