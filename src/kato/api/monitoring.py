@@ -1,0 +1,394 @@
+"""How the process is doing: health, status, figures."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from kato import answers, errors
+from kato.api import v1
+from kato.api.instance import Instance, release
+from kato.api.routing import Call, Raw, Route
+from kato.engine import configuration
+from kato.service import Kato
+
+TAG = "monitoring"
+DESCRIPTION = "A memory that predicts: deterministic, explainable, editable."
+
+
+class Dependency(answers.Answer, frozen=True, kw_only=True):
+    """How a store answered just now."""
+
+    status: str
+    latency_ms: float
+    error: str | None = None
+
+
+class HealthAnswer(answers.Answer, frozen=True, kw_only=True):
+    """`status` is healthy or unhealthy; unhealthy comes with HTTP status 503."""
+
+    status: str
+    processor_status: str
+    processor_id: str
+    processor_name: str
+    base_processor_id: str
+    service_name: str
+    version: str
+    uptime: float
+    uptime_seconds: float
+    active_sessions: int
+    stm_length: int
+    memory_usage: int
+    timestamp: str
+    issues: tuple[str, ...]
+    dependencies: dict[str, Dependency]
+    features: dict[str, bool]
+
+
+class LiveAnswer(answers.Answer, frozen=True, kw_only=True):
+    """The event loop runs."""
+
+    status: str
+
+
+class ReadyAnswer(answers.Answer, frozen=True, kw_only=True):
+    """Whether requests should be sent here, check by check."""
+
+    ready: bool
+    checks: dict[str, bool]
+
+
+class StartedAnswer(answers.Answer, frozen=True, kw_only=True):
+    """The start is over."""
+
+    started: bool
+
+
+class SessionFigures(answers.Answer, frozen=True, kw_only=True):
+    """Sessions since the start."""
+
+    total_sessions: int
+    active_sessions: int
+    expired_sessions: int
+    backend: str
+
+
+class ProcessorFigures(answers.Answer, frozen=True, kw_only=True):
+    """An open long-term memory."""
+
+    processor_id: str
+    node_id: str
+    patterns: int
+
+
+class ProcessorsFigures(answers.Answer, frozen=True, kw_only=True):
+    """The open long-term memories."""
+
+    total_processors: int
+    max_processors: int
+    processors: tuple[ProcessorFigures, ...]
+
+
+class StatusAnswer(answers.Answer, frozen=True, kw_only=True):
+    """What the process is busy with."""
+
+    status: str
+    processor_id: str
+    processor_name: str
+    base_processor_id: str
+    uptime: float
+    uptime_seconds: float
+    stm_length: int
+    time: int
+    session_id: str | None
+    sessions: SessionFigures
+    processors: ProcessorsFigures
+    configuration: dict[str, Any]
+    version: str
+
+
+class MetricsAnswer(answers.Answer, frozen=True, kw_only=True):
+    """Figures since the start."""
+
+    processor_id: str
+    observations_processed: int
+    patterns_learned: int
+    predictions_generated: int
+    stm_size: int
+    uptime_seconds: float
+
+
+class SummaryAnswer(answers.Answer, frozen=True, kw_only=True):
+    """Figures since the start, grouped."""
+
+    timestamp: str
+    uptime_seconds: float
+    active_sessions: int
+    sessions: dict[str, int]
+    performance: dict[str, float]
+    operations: dict[str, int]
+    errors_by_code: dict[str, int]
+    resources: dict[str, float]
+    rates: dict[str, float]
+
+
+class RootAnswer(answers.Answer, frozen=True, kw_only=True):
+    """What this is."""
+
+    service: str
+    version: str
+    description: str
+    docs: str | None
+    health: str
+    status: str
+    uptime_seconds: float
+    architecture: str
+    session_support: bool
+
+
+class PingAnswer(answers.Answer, frozen=True, kw_only=True):
+    """Here I am."""
+
+    status: str
+    processor_id: str
+
+
+def _uptime(kato: Kato) -> float:
+    return max(0.0, kato.clock() - kato.started_at)
+
+
+def memory_bytes() -> int:
+    """Resident bytes now, or the highest ever where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as figures:
+            return int(figures.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+async def _default_stm(kato: Kato) -> tuple[int, int]:
+    """Length and time of the default session, without bringing it about or prolonging it."""
+    state = await kato.peek(kato.sessions.default_id)
+    return (0, 0) if state is None else (len(state.stm), state.time)
+
+
+async def dependencies(kato: Kato) -> dict[str, Dependency]:
+    """Ask every store something small."""
+    found = {}
+    for name, question in (
+        ("sessions", kato.count_sessions),
+        ("patterns", lambda: kato.memory.patterns.count(kato.settings.base)),
+    ):
+        started, error = time.perf_counter(), None
+        try:
+            await question()
+        except errors.KatoError as problem:
+            error = problem.message
+        latency = (time.perf_counter() - started) * 1000
+        found[name] = Dependency(status="unhealthy" if error else "healthy", latency_ms=latency, error=error)
+    return found
+
+
+async def health(call: Call) -> HealthAnswer | Raw:
+    """Whether everything works, in one word and in detail."""
+    kato, settings = call.kato, call.settings
+    stores = await dependencies(kato)
+    issues = [f"{name}: {store.error}" for name, store in stores.items() if store.error]
+    if call.instance.draining:
+        issues.append("stopping")
+    healthy = not issues
+    answer = HealthAnswer(
+        status="healthy" if healthy else "unhealthy",
+        processor_status="healthy" if stores["patterns"].error is None else "unhealthy",
+        processor_id=kato.processor_id(settings.base),
+        processor_name=settings.processor_name,
+        base_processor_id=settings.base,
+        service_name="kato",
+        version=release(),
+        uptime=_uptime(kato),
+        uptime_seconds=_uptime(kato),
+        active_sessions=0 if stores["sessions"].error else await kato.count_sessions(),
+        stm_length=0 if stores["sessions"].error else (await _default_stm(kato))[0],
+        memory_usage=memory_bytes(),
+        timestamp=datetime.now(UTC).isoformat(),
+        issues=tuple(issues),
+        dependencies=stores,
+        features={"websocket_events": True, "v2": settings.enable_v2_features},
+    )
+    return answer if healthy else Raw(msgspec.json.encode(answer), 503)
+
+
+async def live(_call: Call) -> LiveAnswer:
+    """Touches nothing."""
+    return LiveAnswer(status="alive")
+
+
+def _checks(instance: Instance, stores: dict[str, Dependency]) -> ReadyAnswer:
+    checks = {
+        "started": instance.kato is not None,
+        "accepting": not instance.draining,
+        **{f"{name}_store": store.error is None for name, store in stores.items()},
+    }
+    return ReadyAnswer(ready=all(checks.values()), checks=checks)
+
+
+async def ready(call: Call) -> ReadyAnswer | Raw:
+    """Whether requests should be sent here."""
+    answer = _checks(call.instance, await dependencies(call.kato))
+    return answer if answer.ready else Raw(msgspec.json.encode(answer), 503)
+
+
+async def started(_call: Call) -> StartedAnswer:
+    """The service is built before the first request is accepted."""
+    return StartedAnswer(started=True)
+
+
+async def status(call: Call) -> StatusAnswer:
+    """The process, and the session the call names (else the default one)."""
+    kato, settings = call.kato, call.settings
+    named = v1.named_session(call)
+    if named is None:
+        length, ticks = await _default_stm(kato)
+    else:
+        state = await kato.session(named)
+        call.session_id, length, ticks = named, len(state.stm), state.time
+    active = await kato.count_sessions()
+    return StatusAnswer(
+        status="okay",
+        processor_id=kato.processor_id(settings.base),
+        processor_name=settings.processor_name,
+        base_processor_id=settings.base,
+        uptime=_uptime(kato),
+        uptime_seconds=_uptime(kato),
+        stm_length=length,
+        time=ticks,
+        session_id=named,
+        sessions=SessionFigures(
+            total_sessions=kato.counters.sessions_created,
+            active_sessions=active,
+            expired_sessions=kato.counters.sessions_expired,
+            backend="sqlite",
+        ),
+        processors=_processors(kato),
+        configuration=configuration.listing(kato.defaults),
+        version=release(),
+    )
+
+
+def _processors(kato: Kato) -> ProcessorsFigures:
+    opened = kato.memory.open_nodes
+    return ProcessorsFigures(
+        total_processors=len(opened),
+        max_processors=kato.memory.max_nodes,
+        processors=tuple(
+            ProcessorFigures(
+                processor_id=kato.processor_id(node_id),
+                node_id=node_id,
+                patterns=node.totals().unique_patterns,
+            )
+            for node_id, node in opened.items()
+        ),
+    )
+
+
+async def metrics(call: Call) -> MetricsAnswer:
+    """The figures v1 clients know."""
+    kato = call.kato
+    return MetricsAnswer(
+        processor_id=kato.processor_id(kato.settings.base),
+        observations_processed=kato.counters.observations,
+        patterns_learned=kato.counters.patterns_learned,
+        predictions_generated=kato.counters.predictions,
+        stm_size=(await _default_stm(kato))[0],
+        uptime_seconds=_uptime(kato),
+    )
+
+
+async def summary(call: Call) -> SummaryAnswer:
+    """The figures of v2."""
+    kato, counters = call.kato, call.kato.counters
+    uptime, active = _uptime(kato), await kato.count_sessions()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    resources = {
+        "memory_bytes": float(memory_bytes()),
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+    }
+    if os.path.isdir(kato.settings.kato_data):
+        disk = shutil.disk_usage(kato.settings.kato_data)
+        resources["disk_percent"] = 100 * disk.used / disk.total
+    return SummaryAnswer(
+        timestamp=datetime.now(UTC).isoformat(),
+        uptime_seconds=uptime,
+        active_sessions=active,
+        sessions={
+            "total_created": counters.sessions_created,
+            "total_deleted": counters.sessions_deleted,
+            "total_expired": counters.sessions_expired,
+            "active": active,
+        },
+        performance={
+            "total_requests": counters.requests,
+            "total_errors": counters.request_errors,
+            "error_rate": counters.request_errors / max(1, counters.requests),
+        },
+        operations={
+            "observations": counters.observations,
+            "patterns_learned": counters.patterns_learned,
+            "predictions": counters.predictions,
+            "stm_trims": counters.trims,
+        },
+        errors_by_code=dict(sorted(counters.errors_by_code.items())),
+        resources=resources,
+        rates={"requests_per_second": counters.requests / max(uptime, 1e-9)},
+    )
+
+
+async def root(call: Call) -> RootAnswer:
+    """What this is."""
+    return RootAnswer(
+        service="kato",
+        version=release(),
+        description=DESCRIPTION,
+        docs="/docs" if call.settings.docs_enabled else None,
+        health="/health",
+        status="running",
+        uptime_seconds=_uptime(call.kato),
+        architecture="embedded",
+        session_support=True,
+    )
+
+
+async def ping(call: Call) -> PingAnswer:
+    """Here I am."""
+    return PingAnswer(status="okay", processor_id=call.kato.processor_id(call.settings.base))
+
+
+def routes(*, v2: bool) -> list[Route]:
+    """The monitoring paths, unprefixed and below /v1, with `v2` also below /v2."""
+    found = [_route("/", root, RootAnswer, "What this is")]
+    prefixes = ("", "/v1", "/v2") if v2 else ("", "/v1")
+    for prefix in prefixes:
+        figures = (summary, SummaryAnswer) if prefix == "/v2" else (metrics, MetricsAnswer)
+        found += [
+            _route(f"{prefix}/health", health, HealthAnswer, "Whether everything works", statuses=(503,)),
+            _route(f"{prefix}/health/live", live, LiveAnswer, "Whether the process runs"),
+            _route(f"{prefix}/health/ready", ready, ReadyAnswer, "Whether to send requests", statuses=(503,)),
+            _route(f"{prefix}/health/startup", started, StartedAnswer, "Whether the start is over"),
+            _route(f"{prefix}/health/detailed", health, HealthAnswer, "Check by check", statuses=(503,)),
+            _route(f"{prefix}/status", status, StatusAnswer, "What the process is busy with", sessioned=True),
+            _route(f"{prefix}/metrics", figures[0], figures[1], "Figures since the start"),
+            _route(f"{prefix}/ping", ping, PingAnswer, "Here I am"),
+        ]
+    return found
+
+
+def _route(path: str, handler: Any, answer: Any, summary: str, **more: Any) -> Route:
+    return Route(
+        method="GET", path=path, handler=handler, answers=(answer,), summary=summary, tag=TAG, **more
+    )

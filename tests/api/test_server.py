@@ -1,0 +1,73 @@
+"""The server process: how it starts, what it says, how it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from kato.api.server import announcement, serve
+from kato.settings import SettingsError, load
+from tests.api.driving import serving
+
+SCRIPT = "from kato.api.server import serve; from kato.settings import load; serve(load())"
+
+
+def started(data: Path, **variables: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PORT": "0", "KATO_DATA": str(data), **variables}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_one_clear_line_then_service_then_a_clean_end(tmp_path: Path) -> None:
+    with started(tmp_path / "data") as process:
+        assert process.stderr is not None
+        line = process.stderr.readline().strip()
+        assert line.startswith("KATO ")
+        assert line.endswith(f"data in {tmp_path / 'data'}")
+        address = line.split()[4].rstrip(",")
+        answer = httpx.post(f"{address}/observe", json={"strings": ["a"]})
+        assert answer.status_code == 200
+        assert "server" not in answer.headers
+        second = started(tmp_path / "data")
+        _, complaint = second.communicate(timeout=30)
+        assert second.returncode != 0
+        assert "DataDirectoryError" in complaint
+        process.send_signal(signal.SIGTERM)
+        out, rest = process.communicate(timeout=30)
+        assert (out, rest) == ("", "")
+    with started(tmp_path / "data") as process:
+        assert process.stderr is not None
+        address = process.stderr.readline().split()[4].rstrip(",")
+        assert httpx.get(f"{address}/stm").json()["stm"] == [["a"]]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+def test_more_workers_need_other_stores() -> None:
+    with pytest.raises(SettingsError, match="WORKERS"):
+        serve(load(workers=4, kato_data=":memory:"))
+
+
+def test_the_line_names_the_address() -> None:
+    assert "http://[::1]:81, data in :memory:" in announcement(load(host="::1", kato_data=":memory:"), 81)
+
+
+async def test_a_body_over_the_limit_on_a_real_connection() -> None:
+    async with (
+        serving(max_request_size=1024) as (_, address),
+        httpx.AsyncClient(base_url=f"http://{address}") as http,
+    ):
+        answer = await http.post("/observe", content=b" " * 2048)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "REQUEST_TOO_LARGE")
+        assert (await http.get("/ping")).status_code == 200
