@@ -1,0 +1,1 @@
+"""KATO in four forms, compared."""
