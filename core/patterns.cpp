@@ -118,9 +118,9 @@ void Patterns::compact_into(Patterns& fresh) const {
 }
 
 std::size_t Patterns::bytes() const {
-  std::size_t total = sizeof *this + symbols_.bytes() + patterns_.bytes() + lengths_.bytes() + cut_lengths_.bytes() + entries_.bytes() + names_.bytes() +
-                      sequences_.bytes() + postings_.bytes() + sorted_.capacity() * sizeof(SymbolId) +
-                      bitmaps_.capacity() * sizeof(bitmaps_[0]);
+  std::size_t total = sizeof *this + symbols_.bytes() + patterns_.bytes() + lengths_.bytes() + cut_lengths_.bytes() +
+                      entries_.bytes() + names_.bytes() + sequences_.bytes() + postings_.bytes() +
+                      sorted_.capacity() * sizeof(SymbolId) + bitmaps_.capacity() * sizeof(bitmaps_[0]);
   for (const auto& bitmap : bitmaps_) total += bitmap->bytes();
   return total;
 }
