@@ -1,0 +1,1 @@
+"""One suite per port of `kato.stores.ports`, run over every adapter."""

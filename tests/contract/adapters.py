@@ -1,0 +1,180 @@
+"""The adapters that the contract suites run over; a new one is a class here and an entry in `ADAPTERS`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from qdrant_client import AsyncQdrantClient
+
+from kato.stores.mongo import MongoPatternStore
+from kato.stores.ports import PatternStore, SessionStore, VectorStore
+from kato.stores.postgres import PostgresPatternStore
+from kato.stores.qdrant import QdrantVectorStore
+from kato.stores.redis import RedisSessionStore
+from kato.stores.sqlite import SqlitePatternStore, SqliteSessionStore, SqliteVectorStore
+from tests.support import mongo, postgres, qdrant, redis
+
+
+class Adapters(Protocol):
+    """Opens stores of one kind; all that one instance opens share their data where the kind lets them."""
+
+    persistent: bool
+    """Whether a store that is opened after another one was closed finds what that one stored."""
+    vector_precision: float
+    """Relative precision of distances; 0.0 when they are those of double arithmetic to the bit."""
+
+    async def patterns(self) -> PatternStore: ...
+
+    async def vectors(self) -> VectorStore: ...
+
+    async def sessions(self, max_bytes: int = 10 * 1024 * 1024) -> SessionStore: ...
+
+
+class SqliteFiles:
+    persistent = True
+    vector_precision = 0.0
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def patterns(self) -> PatternStore:
+        return SqlitePatternStore(self._directory / "patterns.db")
+
+    async def vectors(self) -> VectorStore:
+        return SqliteVectorStore(self._directory / "patterns.db")
+
+    async def sessions(self, max_bytes: int = 10 * 1024 * 1024) -> SessionStore:
+        return SqliteSessionStore(self._directory / "sessions.db", max_bytes)
+
+
+class SqliteMemory:
+    persistent = False
+    vector_precision = 0.0
+
+    def __init__(self, _: Path) -> None:
+        pass
+
+    async def patterns(self) -> PatternStore:
+        return SqlitePatternStore(":memory:")
+
+    async def vectors(self) -> VectorStore:
+        return SqliteVectorStore(":memory:")
+
+    async def sessions(self, max_bytes: int = 10 * 1024 * 1024) -> SessionStore:
+        return SqliteSessionStore(":memory:", max_bytes)
+
+
+class PatternsOnly:
+    """A server that keeps patterns and nothing else; the suites of the other ports are not run over it."""
+
+    persistent = True
+    vector_precision = 0.0
+
+    async def vectors(self) -> VectorStore:
+        raise NotImplementedError
+
+    async def sessions(self, max_bytes: int = 10 * 1024 * 1024) -> SessionStore:
+        raise NotImplementedError
+
+
+class Postgres(PatternsOnly):
+    def __init__(self, _: Path) -> None:
+        self._url = postgres.shared().url
+        self._schema = postgres.fresh_schema()
+
+    async def patterns(self) -> PatternStore:
+        return PostgresPatternStore(self._url, schema=self._schema, min_connections=1, max_connections=10)
+
+
+class Mongo(PatternsOnly):
+    """The protocol as mongo-java-server speaks it."""
+
+    def __init__(self, _: Path) -> None:
+        self._url = mongo.shared().url
+        self._database = mongo.fresh_database()
+
+    async def patterns(self) -> PatternStore:
+        return MongoPatternStore(self._url, database=self._database, min_connections=0, max_connections=10)
+
+
+class MongoReplicaSet(Mongo):
+    """A real one, where the environment names it."""
+
+    def __init__(self, _: Path) -> None:
+        self._url = mongo.real_url()
+        self._database = mongo.fresh_database(self._url)
+
+
+class Redis:
+    """A server that keeps sessions and nothing else."""
+
+    persistent = True
+    vector_precision = 0.0
+
+    def __init__(self, _: Path) -> None:
+        self._url = redis.shared().url
+        self._prefix = redis.fresh_prefix()
+
+    async def patterns(self) -> PatternStore:
+        raise NotImplementedError
+
+    async def vectors(self) -> VectorStore:
+        raise NotImplementedError
+
+    async def sessions(self, max_bytes: int = 10 * 1024 * 1024) -> SessionStore:
+        return RedisSessionStore(self._url, prefix=self._prefix, max_bytes=max_bytes)
+
+
+class QdrantLocal:
+    """Qdrant's client without a server; two stores share one such client."""
+
+    persistent = True
+    vector_precision = 0.0
+
+    def __init__(self, _: Path) -> None:
+        self._client = AsyncQdrantClient(location=":memory:")
+
+    async def patterns(self) -> PatternStore:
+        raise NotImplementedError
+
+    async def vectors(self) -> VectorStore:
+        return QdrantVectorStore(self._client)
+
+    async def sessions(self, max_bytes: int = 10 * 1024 * 1024) -> SessionStore:
+        raise NotImplementedError
+
+
+class QdrantServer(QdrantLocal):
+    """A real one, where the environment names it."""
+
+    def __init__(self, _: Path) -> None:
+        self._url = qdrant.real_url()
+        self._prefix = qdrant.fresh_prefix(self._url)
+
+    async def vectors(self) -> VectorStore:
+        return QdrantVectorStore(self._url, prefix=self._prefix)
+
+
+ADAPTERS: dict[str, Callable[[Path], Adapters]] = {
+    "sqlite": SqliteFiles,
+    "sqlite-memory": SqliteMemory,
+    "postgres": Postgres,
+    "redis": Redis,
+    "qdrant-local": QdrantLocal,
+    "qdrant-server": QdrantServer,
+    "mongo": Mongo,
+}
+if mongo.REAL in os.environ:
+    ADAPTERS["mongo-replica-set"] = MongoReplicaSet
+ONLY: dict[str, str] = {
+    "postgres": "patterns",
+    "mongo": "patterns",
+    "mongo-replica-set": "patterns",
+    "redis": "sessions",
+    "qdrant-local": "vectors",
+    "qdrant-server": "vectors",
+}
+"""The one suite (`test_<name>`) that an adapter takes part in; those that are not here take part in all."""
