@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
+from kato import production
 from kato.memory.registry import Memory
 from kato.ops.counters import Counters
 from kato.ops.events import EventBus
 from kato.service import Kato
 from kato.sessions.keeper import Sessions
+from kato.sessions.shared import SharedSessions
 from kato.settings import Settings
 from kato.stores.directory import DataDirectory
+from kato.stores.novectors import NoVectors
+from kato.stores.ports import VectorStore
 from kato.stores.sqlite.database import Database
 from kato.stores.sqlite.patterns import SqlitePatternStore
 from kato.stores.sqlite.sessions import SqliteSessionStore
@@ -21,20 +25,39 @@ from kato.stores.sqlite.vectors import SqliteVectorStore
 
 @asynccontextmanager
 async def running(settings: Settings, clock: Callable[[], float] = time.time) -> AsyncIterator[Kato]:
-    """A running KATO on the embedded stores in `settings.kato_data` (`:memory:` keeps nothing).
+    """A running KATO on the stores that `settings` name.
 
-    Raises `DataDirectoryError` when the directory is in use or cannot be used.
+    The embedded ones live in `settings.kato_data` (`:memory:` keeps nothing). Raises `DataDirectoryError` when that
+    directory is in use or cannot be used, `StorageError` when a server cannot be reached.
     """
-    with DataDirectory(settings.kato_data) as directory:
-        database = Database(directory.patterns)
-        patterns, vectors = SqlitePatternStore(database), SqliteVectorStore(database)
-        sessions = SqliteSessionStore(directory.sessions, max_bytes=settings.max_session_memory_bytes)
-        events, counters = EventBus(clock), Counters()
-        keeper = Sessions(sessions, settings, events, counters, clock)
-        memory = Memory(patterns, vectors, settings.max_processors)
-        kato = Kato(settings, keeper, memory, events, counters, clock)
-        keeper.start()
+    async with AsyncExitStack() as stack:
+        if settings.kato_store == "embedded":
+            directory = stack.enter_context(DataDirectory(settings.kato_data))
+            kato = _embedded(settings, directory, clock)
+        else:
+            kato = await _production(settings, clock)
+        kato.sessions.start()
         try:
             yield kato
         finally:
             await kato.close()
+
+
+def _embedded(settings: Settings, directory: DataDirectory, clock: Callable[[], float]) -> Kato:
+    database = Database(directory.patterns)
+    patterns = SqlitePatternStore(database)
+    vectors: VectorStore = SqliteVectorStore(database) if settings.kato_vectors else NoVectors()
+    sessions = SqliteSessionStore(directory.sessions, max_bytes=settings.max_session_memory_bytes)
+    events, counters = EventBus(clock), Counters()
+    keeper = Sessions(sessions, settings, events, counters, clock)
+    memory = Memory(patterns, vectors, settings.max_processors)
+    return Kato(settings, keeper, memory, events, counters, clock)
+
+
+async def _production(settings: Settings, clock: Callable[[], float]) -> Kato:
+    stores = production.chosen(settings)
+    await stores.open()
+    events, counters = EventBus(clock), Counters()
+    keeper = SharedSessions(stores.sessions, settings, events, counters, clock)
+    memory = Memory(stores.patterns, stores.vectors, settings.max_processors)
+    return Kato(settings, keeper, memory, events, counters, clock)

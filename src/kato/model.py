@@ -72,6 +72,18 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
     operation: str = ""
 
 
+class Pending(msgspec.Struct, frozen=True, array_like=True):
+    """What a session has been told to teach and may not have made durable yet.
+
+    Delivering it again changes nothing: vectors are known by their names, lessons by their operations. `claimed`
+    once another than the learner may have delivered it: then it cannot be taken back any more.
+    """
+
+    lessons: tuple[Lesson, ...] = ()
+    vectors: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    claimed: bool = False
+
+
 class PatternRecord(NamedTuple):
     """A pattern in its stored form, as a scan delivers it: cheap to read by the million.
 
@@ -92,8 +104,9 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     right after the latest observation when it no longer equals `stm` (a learn emptied it): predictions "of the
     latest observe" are computed from it. `stm_ids` holds, parallel to `stm`, the caller's `unique_id` of each
     event ("" when none), and is empty while no caller gave one. `vectors` wait for the session's next learn to
-    become searchable. `answers` are the latest answers given under an idempotency key. `changes` counts what
-    clients did to the session; `revision` also grows when only an access is written.
+    become searchable. `pending` is what its latest change teaches, until that is known to be durable (only where
+    several instances share the sessions). `answers` are the latest answers given under an idempotency key. `changes`
+    counts what clients did to the session; `revision` also grows when only an access is written.
     """
 
     session_id: str
@@ -113,6 +126,7 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     time: int = 0
     percept: Observation | None = None
     vectors: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    pending: Pending | None = None
     answers: tuple[Answer, ...] = ()
     access_count: int = 0
     changes: int = 0

@@ -40,6 +40,7 @@ from kato.results import (
 )
 from kato.sessions.keeper import Sessions
 from kato.sessions.once import Change, once
+from kato.sessions.shared import SharedSessions
 from kato.settings import Settings
 from kato.stores.ports import SessionPage
 from kato.teaching import Teaching
@@ -75,7 +76,9 @@ class Kato:
         self.started_at = clock()
         self.defaults = settings.defaults()
         self._config_of_new: dict[str, Any] = {}
-        self.teaching = Teaching(memory, events, counters, settings, clock)
+        self.teaching = Teaching(memory, events, counters, settings, clock, outbox=not sessions.exclusive)
+        if isinstance(sessions, SharedSessions):
+            sessions.deliver = self.teaching.deliver
 
     # Sessions --------------------------------------------------------------------------------
 
@@ -199,11 +202,17 @@ class Kato:
     async def observe(self, session_id: str, observation: Observation, key: str | None = None) -> Observed:
         """Show a session one observation; a call repeated with the same `key` returns the first answer."""
         self.teaching.check(observation)
+        shown = 0
 
         async def change(state: SessionState) -> tuple[SessionState, Observed]:
-            return await self.teaching.observe(state, observation, self.configuration(state))
+            nonlocal shown
+            outcome = await self.teaching.observe(state, observation, self.configuration(state))
+            shown = 1
+            return outcome
 
-        return await self._once(session_id, key, observation, Observed, change)
+        observed = await self._once(session_id, key, observation, Observed, change)
+        self.counters.observations += shown
+        return observed
 
     async def observe_sequence(self, session_id: str, batch: Batch, key: str | None = None) -> BatchObserved:
         """Show a session many observations in order: the session takes all of them or none.
@@ -212,10 +221,17 @@ class Kato:
         """
         self.teaching.check_sequence(batch.observations)
 
-        async def change(state: SessionState) -> tuple[SessionState, BatchObserved]:
-            return await self.teaching.observe_batch(state, batch, self.configuration(state))
+        shown = 0
 
-        return await self._once(session_id, key, batch, BatchObserved, change)
+        async def change(state: SessionState) -> tuple[SessionState, BatchObserved]:
+            nonlocal shown
+            outcome = await self.teaching.observe_batch(state, batch, self.configuration(state))
+            shown = len(batch.observations)
+            return outcome
+
+        observed = await self._once(session_id, key, batch, BatchObserved, change)
+        self.counters.observations += shown
+        return observed
 
     async def learn(self, session_id: str, key: str | None = None, *, refuse_empty: bool = True) -> Learned:
         """Make a pattern of the STM. An empty STM raises `EmptySTM` unless `refuse_empty` is false (v1)."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic import ValidationError as PydanticValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -22,6 +22,21 @@ class SettingsError(ValueError):
 
 def _names(*names: str) -> Any:
     return AliasChoices(*names)
+
+
+Url: TypeAlias = SecretStr
+"""An address that may hold a password."""
+_SCHEMES: Final = {
+    "database_url": ("postgresql://", "postgres://"),
+    "mongo_base_url": ("mongodb://", "mongodb+srv://"),
+    "redis_url": ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://"),
+}
+_PURPOSES: Final = {
+    "database_url": "where patterns are kept",
+    "mongo_base_url": "where patterns are kept",
+    "redis_url": "where sessions are kept",
+    "qdrant_host": "where vectors are kept; KATO_VECTORS=off does without vectors",
+}
 
 
 class Settings(BaseSettings):
@@ -48,6 +63,42 @@ class Settings(BaseSettings):
     )
     log_format: str = Field("human", pattern="^(human|json)$", validation_alias=_names("LOG_FORMAT"))
     kato_data: str = Field("./kato-data", min_length=1, validation_alias=_names("KATO_DATA"))
+    kato_store: Literal["embedded", "mongo", "postgres"] = Field(
+        "embedded", validation_alias=_names("KATO_STORE")
+    )
+    kato_vectors: bool = Field(True, validation_alias=_names("KATO_VECTORS"))
+    database_url: Url | None = Field(None, validation_alias=_names("DATABASE_URL"))
+    kato_database_pool_size: int = Field(
+        20, ge=1, le=1000, validation_alias=_names("KATO_DATABASE_POOL_SIZE")
+    )
+    mongo_base_url: Url | None = Field(None, validation_alias=_names("MONGO_BASE_URL", "MONGO_URL"))
+    mongo_pool_size: int = Field(
+        50, ge=1, le=1000, validation_alias=_names("MONGO_POOL_SIZE", "MONGO_MAX_POOL_SIZE")
+    )
+    mongo_min_pool_size: int = Field(10, ge=0, le=1000, validation_alias=_names("MONGO_MIN_POOL_SIZE"))
+    mongo_connect_timeout: int = Field(5000, ge=1, validation_alias=_names("MONGO_CONNECT_TIMEOUT"))
+    mongo_socket_timeout: int = Field(10_000, ge=1, validation_alias=_names("MONGO_SOCKET_TIMEOUT"))
+    mongo_server_selection_timeout: int = Field(
+        5000, ge=1, validation_alias=_names("MONGO_SERVER_SELECTION_TIMEOUT")
+    )
+    mongo_wait_queue_timeout: int = Field(5000, ge=1, validation_alias=_names("MONGO_WAIT_QUEUE_TIMEOUT"))
+    mongo_max_idle_time: int = Field(30_000, ge=1, validation_alias=_names("MONGO_MAX_IDLE_TIME"))
+    redis_url: Url | None = Field(None, validation_alias=_names("REDIS_URL"))
+    redis_max_connections: int = Field(30, ge=1, le=1000, validation_alias=_names("REDIS_MAX_CONNECTIONS"))
+    redis_min_connections: int = Field(5, ge=0, le=1000, validation_alias=_names("REDIS_MIN_CONNECTIONS"))
+    redis_connect_timeout: float = Field(5, gt=0, validation_alias=_names("REDIS_CONNECT_TIMEOUT"))
+    redis_socket_timeout: float = Field(5, gt=0, validation_alias=_names("REDIS_SOCKET_TIMEOUT"))
+    qdrant_host: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_.-]+$", max_length=253, validation_alias=_names("QDRANT_HOST")
+    )
+    qdrant_port: int = Field(6333, ge=1, le=65535, validation_alias=_names("QDRANT_PORT"))
+    qdrant_grpc_port: int = Field(6334, ge=1, le=65535, validation_alias=_names("QDRANT_GRPC_PORT"))
+    qdrant_prefer_grpc: bool = Field(True, validation_alias=_names("QDRANT_PREFER_GRPC"))
+    qdrant_https: bool = Field(False, validation_alias=_names("QDRANT_HTTPS"))
+    qdrant_api_key: SecretStr | None = Field(None, validation_alias=_names("QDRANT_API_KEY"))
+    qdrant_timeout: float = Field(10, ge=1, validation_alias=_names("QDRANT_TIMEOUT"))
+    qdrant_pool_size: int = Field(20, ge=1, le=1000, validation_alias=_names("QDRANT_POOL_SIZE"))
+    kato_vector_exact: bool = Field(True, validation_alias=_names("KATO_VECTOR_EXACT"))
     enable_v2_features: bool = Field(True, validation_alias=_names("ENABLE_V2_FEATURES"))
     docs_enabled: bool = Field(True, validation_alias=_names("DOCS_ENABLED"))
 
@@ -103,6 +154,28 @@ class Settings(BaseSettings):
         """Operators write `FILTER_PIPELINE=length,jaccard`."""
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
+    @field_validator("database_url", "mongo_base_url", "redis_url")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        schemes = _SCHEMES[str(info.field_name)]
+        if value is not None and not value.get_secret_value().startswith(schemes):
+            raise ValueError(f"must begin with {' or '.join(schemes)}")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Settings:
+        """A production store needs a server for each kind of data, and an operator must have named it."""
+        if self.kato_store == "embedded":
+            return self
+        address = "database_url" if self.kato_store == "postgres" else "mongo_base_url"
+        missing = [name for name in (address, "redis_url") if getattr(self, name) is None]
+        if self.kato_vectors and self.qdrant_host is None:
+            missing.append("qdrant_host")
+        if missing:
+            needs = ", ".join(f"{name.upper()} ({_PURPOSES[name]})" for name in missing)
+            raise ValueError(f"KATO_STORE={self.kato_store} also needs {needs}")
+        return self
+
     @property
     def base(self) -> str:
         """The id of the instance's own node, shared by the replicas of one deployment."""
@@ -128,11 +201,34 @@ def _variable(place: Sequence[int | str], given: Collection[str]) -> str:
     return ".".join([first, *map(str, place[1:])])
 
 
+SECRET_VARIABLES: Final = frozenset(
+    name
+    for field, about in Settings.model_fields.items()
+    if about.annotation == SecretStr | None
+    for name in _spellings(field)
+)
+"""The variables whose values must be shown to nobody."""
+
+
 def load(**overrides: Any) -> Settings:
     """Settings from the environment, `overrides` (by field name) winning; raises `SettingsError`."""
     given = {_spellings(field)[0]: value for field, value in overrides.items() if value is not None}
     try:
         return Settings(**given)
     except PydanticValidationError as error:
-        lines = [f"{_variable(e['loc'], given)}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
-        raise SettingsError("Wrong settings: " + "; ".join(lines)) from error
+        # Not chained: the cause would show values that are secret.
+        raise SettingsError("Wrong settings: " + "; ".join(_explained(error, given))) from None
+
+
+def _explained(error: PydanticValidationError, given: Collection[str]) -> list[str]:
+    """What is wrong with each variable, and its value unless that may be secret."""
+    lines = []
+    for each in error.errors():
+        reason = each["msg"].removeprefix("Value error, ")
+        if not each["loc"]:
+            lines.append(reason)
+            continue
+        name = _variable(each["loc"], given)
+        value = "a secret value" if name.upper() in SECRET_VARIABLES else repr(each["input"])
+        lines.append(f"{name}: {reason} (got {value})")
+    return lines

@@ -6,21 +6,26 @@ import uuid
 from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
 
 from kato.engine import learning, naming, observing
 from kato.errors import VectorDimensionError
 from kato.memory.registry import Memory
-from kato.model import PATTERN_PREFIX, Lesson, Observation, SessionConfig, SessionState
+from kato.model import PATTERN_PREFIX, Lesson, Observation, Pending, SessionConfig, SessionState
 from kato.ops.counters import Counters
 from kato.ops.events import EventBus
 from kato.results import Batch, BatchItem, BatchObserved, Learned, Observed
 from kato.settings import Settings
+from kato.stores.sqlite.vectors import distances
 
 NEIGHBOURS = 3
 
 
 class Teaching:
     """Runs the engine on a session's state and makes durable what it wants learned, before anyone sees the state.
+
+    With `outbox` it is only noted as pending in the next state: where other instances change the session too, nobody
+    knows yet whether that state comes to be. Once it is stored, `deliver` makes it durable.
 
     Every method takes the state as it is and returns the next one with the answer. What one request teaches carries
     one operation id, which is the same again when the request is repeated on the same state, and so counts once.
@@ -33,7 +38,10 @@ class Teaching:
         counters: Counters,
         settings: Settings,
         clock: Callable[[], float],
+        *,
+        outbox: bool = False,
     ) -> None:
+        self._outbox = outbox
         self._memory = memory
         self._events = events
         self._counters = counters
@@ -69,8 +77,7 @@ class Teaching:
         seen = await self._observe(state, observation, config, _operation(state, 0))
         after, lesson = seen.state, seen.lesson
         if lesson is not None:
-            after = await self._store(after, [lesson])
-        self._counters.observations += 1
+            after = await self._keep(after, [lesson])
         return after, Observed(
             session_id=state.session_id,
             node_id=state.node_id,
@@ -93,7 +100,7 @@ class Teaching:
                 state = msgspec.structs.replace(state, stm=(), stm_ids=())
             if observation.vectors and lessons:
                 # What this batch has learned so far must be found by its later vectors.
-                state, lessons, part = await self._store(state, lessons), [], part + 1
+                state, lessons, part = await self._keep(state, lessons), [], part + 1
             operation = _operation(first, part)
             seen = await self._observe(state, observation, config, operation)
             state, found = seen.state, [] if seen.lesson is None else [seen.lesson]
@@ -118,8 +125,7 @@ class Teaching:
             lessons += [] if lesson is None else [lesson]
             names += [final] if final else []
         if lessons:
-            state = await self._store(state, lessons)
-        self._counters.observations += len(batch.observations)
+            state = await self._keep(state, lessons)
         return state, BatchObserved(
             session_id=state.session_id,
             node_id=state.node_id,
@@ -134,7 +140,7 @@ class Teaching:
     async def learn(self, state: SessionState, config: SessionConfig) -> tuple[SessionState, Learned]:
         """Make a pattern of the STM; the name is "" when it held fewer than two symbols."""
         after, lesson = learning.learn(state, config, _operation(state, 0))
-        after = await self._store(after, [] if lesson is None else [lesson])
+        after = await self._keep(after, [] if lesson is None else [lesson])
         name = "" if lesson is None else PATTERN_PREFIX + lesson.name
         return after, Learned(session_id=state.session_id, node_id=state.node_id, pattern_name=name)
 
@@ -184,10 +190,47 @@ class Teaching:
         if observation.vectors:
             vector = naming.sum_vectors(observation.vectors)
             nearest = await self._memory.vectors.nearest(state.node_id, vector, NEIGHBOURS)
+            if state.pending is not None and state.pending.vectors:
+                nearest = await self._among(state, vector, nearest)
             neighbours = [name for name, _ in nearest]
         return observing.observe(
             state, observation, neighbours, config, operation, stm_limit=self._settings.max_stm_size
         )
+
+    async def _among(
+        self, state: SessionState, vector: Sequence[float], stored: list[tuple[str, float]]
+    ) -> list[tuple[str, float]]:
+        """The nearest of the stored vectors (`stored`) and the pending ones, as if these were stored already."""
+        assert state.pending is not None
+        waiting = state.pending.vectors
+        dimension = len(waiting[0][1])
+        if not stored:
+            async for batch in self._memory.vectors.scan(state.node_id):
+                # The node has vectors, none of them of this length: it accepts none of the pending ones.
+                dimension = len(batch[0][1])
+                break
+        if len(vector) != dimension:
+            return stored
+        fitting = [(name, content) for name, content in waiting if len(content) == dimension]
+        matrix = np.array([content for _, content in fitting], dtype=np.float64).reshape(-1, dimension)
+        measured = distances(matrix, np.array(vector, dtype=np.float64)).tolist()
+        found = dict(zip((name for name, _ in fitting), measured, strict=True)) | dict(stored)
+        return sorted(found.items(), key=lambda pair: (pair[1], pair[0]))[:NEIGHBOURS]
+
+    async def _keep(self, state: SessionState, lessons: Sequence[Lesson]) -> SessionState:
+        """Make lessons durable, or note them as pending."""
+        if not self._outbox:
+            return await self._store(state, lessons)
+        if not lessons and not state.vectors:
+            return state
+        noted = state.pending or Pending()
+        pending = Pending((*noted.lessons, *lessons), (*noted.vectors, *state.vectors))
+        return msgspec.structs.replace(state, vectors=(), pending=pending)
+
+    async def deliver(self, state: SessionState) -> None:
+        """Make durable what is pending in `state`; once or many times comes to the same."""
+        pending = state.pending or Pending()
+        await self._store(msgspec.structs.replace(state, vectors=pending.vectors), pending.lessons)
 
     async def _store(self, state: SessionState, lessons: Sequence[Lesson]) -> SessionState:
         """Make lessons durable (vectors first: a pattern never names a vector that is not there)."""

@@ -15,7 +15,7 @@ from kato.errors import (
     StorageError,
     ValidationError,
 )
-from kato.model import Answer, Observation, SessionState
+from kato.model import Answer, Lesson, Observation, Pending, SessionState
 from kato.stores.ports import SessionStore
 
 from .adapters import Adapters
@@ -36,6 +36,11 @@ FULL = session(
         strings=("a",), vectors=((0.1, 2.0),), emotives={"joy": 1.0}, metadata={"k": [1]}, unique_id="u"
     ),
     vectors=(("VCTR|0", (0.1, 2.0)),),
+    pending=Pending(
+        lessons=(Lesson(name="0f" * 20, events=(("a",), ("b",)), emotives=({"joy": 0.5},), operation="o"),),
+        vectors=(("VCTR|0", (0.1, 2.0)),),
+        claimed=True,
+    ),
     answers=(Answer("key", b"\0request", b"\xffbody", NOW),),
     access_count=3,
     revision=5,

@@ -13,21 +13,29 @@ from kato.model import SessionState
 from kato.ops.counters import Counters
 from kato.ops.events import EventBus, Subscription
 from kato.sessions.keeper import Sessions
+from kato.sessions.shared import SharedSessions
 from kato.settings import Settings
 from kato.stores.ports import SessionStore
+from kato.stores.redis import RedisSessionStore
 from kato.stores.sqlite import SqliteSessionStore
+from tests.support import redis
 from tests.support.clock import Clock
 
 
 class Keeping:
     """Sessions with everything around them."""
 
-    def __init__(self, store: SessionStore, clock: Clock, **settings: Any) -> None:
+    def __init__(self, store: SessionStore, clock: Clock, kept: int = 10_000, **settings: Any) -> None:
         self.clock = clock
         self.store = store
         self.counters = Counters()
         self.events = EventBus(clock)
-        self.sessions = Sessions(store, Settings(**settings), self.events, self.counters, clock)
+        if isinstance(store, RedisSessionStore):
+            self.sessions: Sessions = SharedSessions(
+                store, Settings(**settings), self.events, self.counters, clock, kept
+            )
+        else:
+            self.sessions = Sessions(store, Settings(**settings), self.events, self.counters, clock)
         self.heard: Subscription = self.events.subscribe()
 
     async def create(self, ttl_seconds: int = 60, user_id: str | None = "user", **more: Any) -> SessionState:
@@ -62,10 +70,13 @@ async def keeping(
     path: Path | str = ":memory:",
     clock: Clock | None = None,
     store: SessionStore | None = None,
+    shared: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Keeping]:
-    """Sessions on `store`, or on an SQLite store of their own; closed at the end."""
+    """Sessions on `store`, or on a store of their own in SQLite or (`shared`) in Redis; closed at the end."""
     limit = settings.get("MAX_SESSION_MEMORY_BYTES", 10 * 1024 * 1024)
+    if store is None and shared:
+        store = RedisSessionStore(redis.shared().url, prefix=redis.fresh_prefix(), max_bytes=limit)
     kept = Keeping(store or SqliteSessionStore(path, max_bytes=limit), clock or Clock(), **settings)
     try:
         yield kept

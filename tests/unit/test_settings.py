@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 import kato
 from kato.model import SessionConfig
@@ -24,6 +26,32 @@ OTHER: dict[str, tuple[str, Any]] = {
     "log_level": ("DEBUG", "DEBUG"),
     "log_format": ("json", "json"),
     "kato_data": (":memory:", ":memory:"),
+    "kato_store": ("postgres", "postgres"),
+    "kato_vectors": ("off", False),
+    "database_url": ("postgresql://h/db", SecretStr("postgresql://h/db")),
+    "kato_database_pool_size": ("3", 3),
+    "mongo_base_url": ("mongodb://h", SecretStr("mongodb://h")),
+    "mongo_pool_size": ("3", 3),
+    "mongo_min_pool_size": ("3", 3),
+    "mongo_connect_timeout": ("3", 3),
+    "mongo_socket_timeout": ("3", 3),
+    "mongo_server_selection_timeout": ("3", 3),
+    "mongo_wait_queue_timeout": ("3", 3),
+    "mongo_max_idle_time": ("3", 3),
+    "redis_url": ("redis://h", SecretStr("redis://h")),
+    "redis_max_connections": ("3", 3),
+    "redis_min_connections": ("3", 3),
+    "redis_connect_timeout": ("3", 3.0),
+    "redis_socket_timeout": ("3", 3.0),
+    "qdrant_host": ("qdrant", "qdrant"),
+    "qdrant_port": ("3", 3),
+    "qdrant_grpc_port": ("3", 3),
+    "qdrant_prefer_grpc": ("false", False),
+    "qdrant_https": ("true", True),
+    "qdrant_api_key": ("key", SecretStr("key")),
+    "qdrant_timeout": ("3", 3.0),
+    "qdrant_pool_size": ("3", 3),
+    "kato_vector_exact": ("false", False),
     "enable_v2_features": ("false", False),
     "docs_enabled": ("0", False),
     "session_ttl": ("60", 60),
@@ -72,8 +100,16 @@ WRONG = {
     "fuzzy_token_threshold": "-0.1",
     "max_request_size": "10",
     "session_ttl": "86401",
+    "qdrant_host": "http://qdrant",
 }
-FREE_TEXT = {"processor_name", "host", "affinity_emotive"}
+FREE_TEXT = {"processor_name", "host", "affinity_emotive", "qdrant_api_key"}
+SECRETS = {"database_url", "mongo_base_url", "redis_url", "qdrant_api_key"}
+SERVERS = {
+    "DATABASE_URL": "postgresql://user:s3cret@h/db",
+    "MONGO_URL": "mongodb://user:s3cret@h",
+    "REDIS_URL": "redis://:s3cret@h",
+    "QDRANT_HOST": "h",
+}
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -83,6 +119,9 @@ def test_every_spelling_of_a_variable_sets_its_field(field: str, monkeypatch: py
     for name in spellings(field):
         with monkeypatch.context() as patch:
             patch.setenv(name, text)
+            if field == "kato_store":
+                for server, url in SERVERS.items():
+                    patch.setenv(server, url)
             assert getattr(load(), field) == value
 
 
@@ -93,7 +132,8 @@ def test_a_wrong_value_names_the_variable_that_holds_it(field: str, monkeypatch:
             patch.setenv(name, WRONG.get(field, "nonsense"))
             with pytest.raises(SettingsError, match=rf"\b{name}\b") as caught:
                 load()
-        assert repr(WRONG.get(field, "nonsense"))[1:5] in str(caught.value)
+        shown = repr(WRONG.get(field, "nonsense"))[1:5] in str(caught.value)
+        assert shown == (field not in SECRETS)
 
 
 def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,3 +185,53 @@ def test_an_empty_pipeline_may_be_written_as_nothing(monkeypatch: pytest.MonkeyP
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("store", "given", "missing"),
+    [
+        ("postgres", {}, ["DATABASE_URL", "REDIS_URL", "QDRANT_HOST"]),
+        ("mongo", {}, ["MONGO_BASE_URL", "REDIS_URL", "QDRANT_HOST"]),
+        ("postgres", {"DATABASE_URL", "QDRANT_HOST"}, ["REDIS_URL"]),
+        ("mongo", {"MONGO_URL", "REDIS_URL"}, ["QDRANT_HOST"]),
+        ("mongo", {"DATABASE_URL", "REDIS_URL", "QDRANT_HOST"}, ["MONGO_BASE_URL"]),
+    ],
+)
+def test_a_production_store_needs_a_server_for_each_kind_of_data(
+    store: str, given: set[str], missing: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KATO_STORE", store)
+    for name in given:
+        monkeypatch.setenv(name, SERVERS[name])
+    with pytest.raises(SettingsError) as caught:
+        load()
+    message = str(caught.value)
+    assert message.startswith(f"Wrong settings: KATO_STORE={store} also needs {missing[0]}")
+    assert [name for name in (*SERVERS, "MONGO_BASE_URL") if f"{name} (" in message] == sorted(
+        missing, key=[*SERVERS, "MONGO_BASE_URL"].index
+    )
+    assert "s3cret" not in message
+
+
+def test_without_vectors_no_server_for_them_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        monkeypatch.setenv(name, SERVERS[name])
+    assert load(kato_store="postgres", kato_vectors="off").kato_store == "postgres"
+
+
+def test_secrets_are_shown_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QDRANT_API_KEY", "s3cret")
+    for name, value in SERVERS.items():
+        monkeypatch.setenv(name, value)
+    settings = load()
+    assert "s3cret" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    monkeypatch.setenv("PORT", "nonsense")
+    for name in ("DATABASE_URL", "MONGO_URL", "REDIS_URL"):
+        monkeypatch.setenv(name, "ftp://user:s3cret@h")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "PORT" in shown
+    assert shown.count("a secret value") == 3
+    assert "must begin with" in shown
+    assert "s3cret" not in shown

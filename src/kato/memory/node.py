@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
 import msgspec
 
 from kato import errors
-from kato._core import Index
 from kato.engine import learning, metrics, predicting
-from kato.engine.matching import FINALIZED
-from kato.memory.affinity import Affinities
+from kato.memory.contents import Contents
+from kato.memory.feed import CHANGED, EVERYTHING, LEARNED, UNAVAILABLE, Entry, Follower
 from kato.memory.recall import recall
 from kato.memory.turns import Turns
 from kato.model import (
@@ -29,7 +29,6 @@ from kato.model import (
     Totals,
 )
 from kato.results import PatternPage
-from kato.stores import codec
 from kato.stores.ports import PatternStore
 
 T = TypeVar("T")
@@ -44,39 +43,118 @@ class Node:
 
     The store holds the truth: a change is written first and then applied to the index, and changes of one pattern
     take turns, so the index always equals what is stored. Searches run on the index alone.
+
+    Where other instances change the same patterns, `follower` tells them and learns of theirs. The verbs that are
+    coroutines look there before they answer; the others answer from the index as the last `refresh` left it.
+    `stale` says that the latest look failed and answers may lack what others taught.
     """
 
-    def __init__(self, node_id: str, store: PatternStore, threads: Executor) -> None:
+    def __init__(
+        self, node_id: str, store: PatternStore, threads: Executor, follower: Follower | None = None
+    ) -> None:
         self.node_id = node_id
         self.users = 0
+        self.stale = False
         self._store = store
         self._threads = threads
         self._turns = Turns()
-        self._clear()
-
-    def _clear(self) -> None:
-        self._index = Index()
-        self._affinities = Affinities()
-        self._emotions: dict[str, tuple[dict[str, Any], Emotives]] = {}
+        self._follower = follower
+        self._contents = Contents()
+        self._touched: set[str] | None = None
 
     async def open(self) -> None:
         """Read all records of the store into the index."""
-        loop = asyncio.get_running_loop()
+        if self._follower is not None:
+            await self._follower.begin()
+        self._contents = await self._stored()
+
+    async def _stored(self) -> Contents:
+        loop, contents = asyncio.get_running_loop(), Contents()
         async for batch in self._store.scan(self.node_id):
-            names, events, frequencies, _ = zip(*batch, strict=True)
-            details = [codec.details_of(record) for record in batch]
-            flags = [FINALIZED if detail.finalized else 0 for detail in details]
-            await loop.run_in_executor(self._threads, self._index.load, names, events, frequencies, flags)
-            for record, detail in zip(batch, details, strict=True):
-                if detail.emotives or detail.affinity:
-                    self._feel(codec.decode_pattern(record))
+            await loop.run_in_executor(self._threads, contents.load, batch)
+        return contents
 
     def memory_bytes(self) -> int:
         """Bytes the index of this node holds."""
-        return self._index.memory_bytes()
+        return self._contents.index.memory_bytes()
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._contents.index)
+
+    # In step with other instances ----------------------------------------------------------------
+
+    async def refresh(self) -> bool:
+        """See every change that was acknowledged anywhere before this call; False when that cannot be known."""
+        if self._follower is None:
+            return True
+        self.users += 1
+        try:
+            await self._follower.refresh(self)
+            in_step = True
+        except UNAVAILABLE:
+            in_step = False
+        finally:
+            self.users -= 1
+        self.stale = not in_step
+        return in_step
+
+    async def _require_refresh(self, *, complete: bool) -> None:
+        # Never inside a turn: what is looked up there waits for that turn.
+        if self._follower is not None:
+            await self._follower.refresh(self, complete=complete)
+
+    async def renew(self, names: Sequence[str]) -> dict[str, Pattern]:
+        """Make the index agree with the store on some names; returns their records."""
+        self.users += 1
+        try:
+            async with self._turns.of(names):
+                found = await self._store.fetch(self.node_id, names)
+                for name in names:
+                    if name in found:
+                        self._apply(found[name])
+                    else:
+                        self._remove(name)
+                return found
+        finally:
+            self.users -= 1
+
+    async def reread(self) -> None:
+        """Build the index anew from the store; until it is ready everybody goes on with the old one."""
+        self.users += 1
+        try:
+            replaced = False
+            while not replaced:
+                old, self._touched = self._contents, set()
+                new = await self._stored()
+                async with self._turns.alone():
+                    # Otherwise everything was dropped meanwhile, and `new` may hold what is gone.
+                    replaced = self._contents is old
+                    if replaced:
+                        await self._transfer(sorted(self._touched), new)
+                        self._contents = new
+        finally:
+            self._touched = None
+            self.users -= 1
+
+    async def _transfer(self, names: Sequence[str], contents: Contents) -> None:
+        """What changed here while `contents` were read."""
+        found = await self._store.fetch(self.node_id, names)
+        for name in names:
+            if name in found:
+                contents.apply(found[name])
+            else:
+                contents.remove(name)
+
+    async def settled(self) -> None:
+        """Wait until nothing is being looked up."""
+        if self._follower is not None:
+            await self._follower.finish()
+
+    def _announcing(self, kind: str, changes: Sequence[Entry]) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._follower is None else self._follower.announcing(kind, changes)
+
+    def _removing(self, name: str) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._follower is None else self._follower.removing(name)
 
     # Learning --------------------------------------------------------------------------------
 
@@ -88,6 +166,8 @@ class Node:
         by_name: dict[str, list[Lesson]] = {}
         for lesson in lessons:
             by_name.setdefault(lesson.name, []).append(lesson)
+        # What the index does not know yet is found when it is inserted.
+        await self._require_refresh(complete=False)
         async with self._turns.of(by_name):
             pending, done = by_name, dict[str, Pattern]()
             for _ in range(MERGE_ATTEMPTS):
@@ -108,52 +188,48 @@ class Node:
             stored[pattern.name] = pattern
             self._apply(pattern)
 
-        known = await self._store.fetch(self.node_id, [name for name in groups if name in self._index])
-        fresh = [_taught(group) for name, group in groups.items() if name not in known]
-        clashes = await self._store.insert(self.node_id, fresh) if fresh else set[str]()
-        for pattern in fresh:
-            if pattern.name not in clashes:
-                keep(pattern)
-        known |= await self._store.fetch(self.node_id, sorted(clashes)) if clashes else {}
+        known = await self._store.fetch(
+            self.node_id, [name for name in groups if name in self._contents.index]
+        )
+        # Told in every attempt, also of what is counted already: whoever acknowledges a learn has announced it
+        # just before, and after seeing that it was still to be done.
+        told = [] if self._follower is None else _announced(groups)
+        async with self._announcing(LEARNED, told):
+            fresh = [_taught(group) for name, group in groups.items() if name not in known]
+            clashes = await self._store.insert(self.node_id, fresh) if fresh else set[str]()
+            for pattern in fresh:
+                if pattern.name not in clashes:
+                    keep(pattern)
+            known |= await self._store.fetch(self.node_id, sorted(clashes)) if clashes else {}
 
-        async def merge(old: Pattern) -> None:
-            new = _merged(old, groups[old.name])
-            if new is old or await self._store.replace(self.node_id, new, old.revision):
-                keep(new)
+            async def merge(old: Pattern) -> None:
+                new = _merged(old, groups[old.name])
+                if new is old or await self._store.replace(self.node_id, new, old.revision):
+                    keep(new)
 
-        outcomes = await asyncio.gather(*map(merge, known.values()), return_exceptions=True)
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
+            outcomes = await asyncio.gather(*map(merge, known.values()), return_exceptions=True)
+            for outcome in outcomes:
+                if outcome is not None:
+                    raise outcome
         return stored
 
     def _apply(self, pattern: Pattern) -> None:
-        if pattern.name in self._index:
-            self._index.set_frequency(pattern.name, pattern.frequency)
-            self._index.set_flags(pattern.name, FINALIZED if pattern.finalized else 0)
-        else:
-            self._index.insert(
-                pattern.name, pattern.events, pattern.frequency, FINALIZED if pattern.finalized else 0
-            )
-        self._unfeel(pattern.name, pattern.events)
-        self._feel(pattern)
+        self._contents.apply(pattern)
+        if self._touched is not None:
+            self._touched.add(pattern.name)
 
-    def _feel(self, pattern: Pattern) -> None:
-        if pattern.emotives or pattern.affinity:
-            self._emotions[pattern.name] = (learning.shown_emotives(pattern), pattern.affinity)
-            self._affinities.add(_distinct(pattern.events), pattern.affinity)
-
-    def _unfeel(self, name: str, events: Events) -> None:
-        _, affinity = self._emotions.pop(name, ({}, {}))
-        if affinity:
-            self._affinities.remove(_distinct(events), affinity)
+    def _remove(self, name: str) -> None:
+        self._contents.remove(name)
+        if self._touched is not None:
+            self._touched.add(name)
 
     async def finalize(self) -> int:
         """Flag every pattern, so that its whole-pattern figures are shown; returns how many patterns there are."""
         covered, after = 0, None
         self.users += 1
         try:
-            while names := self._index.page(after, FINALIZE_BATCH, None, 0):
+            await self._require_refresh(complete=True)
+            while names := self._contents.index.page(after, FINALIZE_BATCH, None, 0):
                 await asyncio.gather(
                     *(self._change(name, _finalized, missing_is_fine=True) for name in names)
                 )
@@ -176,10 +252,12 @@ class Node:
         self, limit: int, cursor: str | None, symbol: str | None, min_frequency: int
     ) -> PatternPage:
         """Patterns in ascending order of name after `cursor`."""
-        names = self._index.page(cursor, limit + 1, symbol, min_frequency)
+        await self.refresh()
+        index = self._contents.index
+        names = index.page(cursor, limit + 1, symbol, min_frequency)
         records = await self._store.fetch(self.node_id, names[:limit])
         patterns = tuple(records[name] for name in names[:limit] if name in records)
-        return PatternPage(patterns, names[limit - 1] if len(names) > limit else None, len(self._index))
+        return PatternPage(patterns, names[limit - 1] if len(names) > limit else None, len(index))
 
     async def update(
         self,
@@ -220,7 +298,9 @@ class Node:
                 if new is old:
                     return old
                 new = _revised(new, old)
-                if await self._store.replace(self.node_id, new, old.revision):
+                async with self._announcing(CHANGED, [(bare, str(new.revision))]):
+                    replaced = await self._store.replace(self.node_id, new, old.revision)
+                if replaced:
                     self._apply(new)
                     return new
         raise errors.ConcurrencyError("The pattern kept changing", retry_after=1)
@@ -232,12 +312,15 @@ class Node:
     async def _delete(self, name: str) -> str:
         bare = name.removeprefix(PATTERN_PREFIX)
         async with self._turns.of([bare]):
-            if not await self._store.delete(self.node_id, bare):
+            if self._follower is not None:
+                # Nobody is told of what is not there.
+                await self.pattern(name)
+            async with self._removing(bare):
+                deleted = await self._store.delete(self.node_id, bare)
+                if deleted:
+                    self._remove(bare)
+            if not deleted:
                 raise errors.PatternNotFound(f"Pattern {name} not found", pattern_name=name)
-            events = self._index.events(bare)
-            if events is not None:
-                self._unfeel(bare, events)
-                self._index.remove(bare)
         return bare
 
     async def drop(self) -> int:
@@ -245,9 +328,9 @@ class Node:
         return await self._uninterrupted(self._drop())
 
     async def _drop(self) -> int:
-        async with self._turns.alone():
+        async with self._turns.alone(), self._removing(EVERYTHING):
             dropped = await self._store.drop(self.node_id)
-            self._clear()
+            self._contents = Contents()
         return dropped
 
     async def _uninterrupted(self, change: Coroutine[Any, Any, T]) -> T:
@@ -264,27 +347,30 @@ class Node:
 
     # Predicting --------------------------------------------------------------------------------
 
-    async def predict(self, stm: Events, config: SessionConfig) -> Predictions:
-        """What the STM resembles; see behaviour.md 8."""
+    async def predict(self, stm: Events, config: SessionConfig, *, refreshed: bool = False) -> Predictions:
+        """What the STM resembles; see behaviour.md 8. `refreshed`: the caller has just done that."""
+        if not refreshed and self._follower is not None:
+            await self.refresh()
+        contents = self._contents
         quick = (
-            len(self._index) <= QUICK_PATTERNS
+            len(contents.index) <= QUICK_PATTERNS
             and config.use_token_matching
             and not config.fuzzy_token_threshold
         )
         if quick:
-            return self._predict(stm, config)
+            return self._predict(stm, config, contents)
         self.users += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._predict, stm, config)
+            return await loop.run_in_executor(self._threads, self._predict, stm, config, contents)
         finally:
             self.users -= 1
 
-    def _predict(self, stm: Events, config: SessionConfig) -> Predictions:
+    def _predict(self, stm: Events, config: SessionConfig, contents: Contents) -> Predictions:
         state = tuple(symbol for event in stm for symbol in event)
-        if not state or not len(self._index):
+        index, emotions = contents.index, contents.emotions
+        if not state or not len(index):
             return Predictions()
-        index, emotions = self._index, self._emotions
         ensemble = recall(index, state, config)
         weights = None
         if config.affinity_emotive is not None:
@@ -293,7 +379,7 @@ class Node:
                 () if len(state) > 1 else (s for events in ensemble.events for event in events for s in event)
             )
             symbols = list(dict.fromkeys((*state, *others)))
-            weights = self._weights(index, symbols, config.affinity_emotive)
+            weights = _weights(contents, symbols, config.affinity_emotive)
         return predicting.predict(
             stm,
             ensemble,
@@ -303,32 +389,42 @@ class Node:
             weights=weights,
         )
 
-    def _weights(self, index: Index, symbols: Sequence[str], emotive: str) -> dict[str, float]:
-        figures = index.symbol_statistics(symbols)
-        return {
-            symbol: metrics.weight(self._affinities.of(symbol).get(emotive, 0.0), frequency)
-            for symbol, (frequency, _) in zip(symbols, figures, strict=True)
-        }
-
     # Statistics --------------------------------------------------------------------------------
 
     def symbol_statistics(self) -> list[SymbolStatistics]:
         """Every symbol, ascending."""
-        symbols = self._index.vocabulary()
-        figures = self._index.symbol_statistics(symbols)
+        index = self._contents.index
+        symbols = index.vocabulary()
+        figures = index.symbol_statistics(symbols)
         return [SymbolStatistics(symbol, *figure) for symbol, figure in zip(symbols, figures, strict=True)]
 
     def affinity(self, symbol: str) -> Emotives:
         """The affinity of one symbol; empty when it has none."""
-        return self._affinities.of(symbol)
+        return self._contents.affinities.of(symbol)
 
     def affinities(self) -> dict[str, Emotives]:
         """The affinity of every symbol that has one."""
-        return self._affinities.all()
+        return self._contents.affinities.all()
 
     def totals(self) -> Totals:
         """Figures of the whole node."""
-        return Totals(*self._index.totals())
+        return Totals(*self._contents.index.totals())
+
+
+def _announced(groups: dict[str, list[Lesson]]) -> list[Entry]:
+    return [
+        (name, operation)
+        for name, group in groups.items()
+        for operation in dict.fromkeys(lesson.operation for lesson in group)
+    ]
+
+
+def _weights(contents: Contents, symbols: Sequence[str], emotive: str) -> dict[str, float]:
+    figures = contents.index.symbol_statistics(symbols)
+    return {
+        symbol: metrics.weight(contents.affinities.of(symbol).get(emotive, 0.0), frequency)
+        for symbol, (frequency, _) in zip(symbols, figures, strict=True)
+    }
 
 
 def _taught(lessons: Sequence[Lesson]) -> Pattern:
@@ -364,7 +460,3 @@ def _revised(new: Pattern, old: Pattern) -> Pattern:
 
 def _finalized(pattern: Pattern) -> Pattern:
     return pattern if pattern.finalized else msgspec.structs.replace(pattern, finalized=True)
-
-
-def _distinct(events: Events) -> list[str]:
-    return list(dict.fromkeys(symbol for event in events for symbol in event))

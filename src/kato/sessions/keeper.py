@@ -8,7 +8,7 @@ import secrets
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -30,7 +30,16 @@ UPDATES_PER_SECOND = 1.0
 class Held:
     """A session this process has in memory: its latest known state and the order of those who change it."""
 
-    __slots__ = ("accesses", "lock", "state", "stored_expiry", "updated_at")
+    __slots__ = (
+        "accesses",
+        "delivered",
+        "delivering",
+        "lock",
+        "state",
+        "stored_expiry",
+        "updated_at",
+        "users",
+    )
 
     def __init__(self, state: SessionState) -> None:
         self.state = state
@@ -38,6 +47,10 @@ class Held:
         self.lock = asyncio.Lock()
         self.stored_expiry = state.expires_at
         self.updated_at = 0.0
+        # What follows matters where other processes change the sessions too; see `kato.sessions.shared`.
+        self.users = 0
+        self.delivered: tuple[float, int] | None = None
+        self.delivering: tuple[float, int] | None = None
 
 
 class Sessions:
@@ -46,7 +59,11 @@ class Sessions:
     A change runs alone on its session: it gets the current state, returns the next one, and the next one is stored
     by compare-and-swap before anyone sees it. An access that changes nothing prolongs the session in memory and is
     written with the next change, or when the sessions are counted, listed or swept.
+
+    This is for a store that no other process changes; `kato.sessions.shared` is for the others.
     """
+
+    exclusive: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -145,7 +162,7 @@ class Sessions:
             self._held.pop(session_id, None)
             self._touched.discard(session_id)
             if not await self._store.delete(session_id):
-                raise _unknown(session_id)
+                raise unknown(session_id)
         self._counters.sessions_deleted += 1
         self._announce_destroyed(session_id, "explicit_delete")
 
@@ -241,16 +258,14 @@ class Sessions:
         held = self._held.get(session_id)
         if held is None:
             if not SESSION_ID.fullmatch(session_id):
-                raise _unknown(session_id)
+                raise unknown(session_id)
             state = await self._store.load(session_id)
             # Another task may have loaded it meanwhile: everyone must share one lock.
             held = self._held.get(session_id)
             if held is None:
                 if state is None:
                     raise (
-                        _expired(session_id)
-                        if await self._store.expired(session_id)
-                        else _unknown(session_id)
+                        expired(session_id) if await self._store.expired(session_id) else unknown(session_id)
                     )
                 held = self._held[session_id] = Held(state)
         self._check_alive(session_id, held.state)
@@ -270,7 +285,7 @@ class Sessions:
 
     def _check_alive(self, session_id: str, state: SessionState) -> None:
         if state.expires_at <= self._clock():
-            raise _expired(session_id)
+            raise expired(session_id)
 
     def _access(self, session_id: str, held: Held) -> None:
         """Count an access and prolong the session in memory."""
@@ -379,11 +394,13 @@ class Sessions:
             await self._store.close()
 
 
-def _unknown(session_id: str) -> errors.SessionNotFound:
+def unknown(session_id: str) -> errors.SessionNotFound:
+    """What to raise for an id that no session has."""
     return errors.SessionNotFound(
         f"Session {session_id[:128]} not found or expired", session_id=session_id[:128]
     )
 
 
-def _expired(session_id: str) -> errors.SessionExpired:
+def expired(session_id: str) -> errors.SessionExpired:
+    """What to raise for a session whose time is over."""
     return errors.SessionExpired(f"Session {session_id} not found or expired", session_id=session_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from kato import errors
+from kato.engine.naming import pattern_name
 from kato.memory.registry import Memory
-from kato.model import PatternRecord, SessionConfig
+from kato.model import Lesson, PatternRecord, SessionConfig
 from kato.stores.sqlite import Database, SqlitePatternStore, SqliteVectorStore
 from tests.support.memory import events, lesson, name_of
-from tests.support.waiting import idle
+from tests.support.waiting import idle, until
 
 
 class CountingStore(SqlitePatternStore):
@@ -180,3 +182,120 @@ async def test_closing_waits_for_openings(broken: bool) -> None:
         asyncio.get_running_loop().call_soon(store.gate.set)
     (outcome,) = await asyncio.gather(opening, return_exceptions=True)
     assert isinstance(outcome, errors.StorageError) is broken
+
+
+# Room
+
+
+async def test_beyond_the_budget_the_nodes_idle_longest_are_closed_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    async with remembering(tmp_path / "p.db") as memory:
+        for node_id in ("1", "2", "3", "4"):
+            await (await memory.node(node_id)).learn([lesson(f"a {chr(98 + n)}", "0") for n in range(20)])
+        assert memory.held_bytes > 0
+        size = (await memory.node("1")).memory_bytes()
+        memory.max_bytes = 2 * size + size // 2
+        for node_id in ("2", "3", "4"):
+            await memory.node(node_id)
+        assert list(memory.open_nodes) == ["3", "4"]
+        assert memory.held_bytes == sum(node.memory_bytes() for node in memory.open_nodes.values())
+        for node_id in ("1", "2", "3", "4"):
+            assert (await memory.node(node_id)).totals().pattern_frequencies == 20
+            assert memory.held_bytes <= memory.max_bytes
+
+
+async def test_a_node_that_grows_takes_the_room_of_others(tmp_path: Path) -> None:
+    async with remembering(tmp_path / "p.db") as memory:
+        memory.max_bytes = 200_000
+        for node_id in ("1", "2", "large"):
+            await memory.node(node_id)
+        assert len(memory.open_nodes) == 3
+        lessons = [lesson(f"{chr(97 + n % 26)}{chr(300 + n)} {chr(2000 + n)}", "0") for n in range(1500)]
+        await (await memory.node("large")).learn(lessons)
+        node = await memory.node("large")
+        assert node.memory_bytes() > memory.max_bytes
+        # Alone it may be larger than the budget: somebody wants it.
+        assert list(memory.open_nodes) == ["large"]
+        assert memory.held_bytes == node.memory_bytes()
+
+
+async def test_the_budget_takes_no_node_that_is_in_use(tmp_path: Path) -> None:
+    async with remembering(tmp_path / "p.db") as memory:
+        memory.max_bytes = 1
+        store, gate = counting(memory), asyncio.Event()
+        busy = await memory.node("busy")
+        busy.users += 1
+        await memory.node("1")
+        store.gate = gate
+        # Opened for one who waits: it must be there when that one goes on.
+        waiting = [asyncio.create_task(memory.node(node_id)) for node_id in ("2", "3")]
+        await idle()
+        gate.set()
+        for node in await asyncio.gather(*waiting):
+            await node.learn([lesson("a b", "0")])
+        busy.users -= 1
+        await memory.node("4")
+        assert list(memory.open_nodes) == ["4"]
+        assert store.opened.count("busy") == 1
+
+
+async def test_who_waits_too_long_for_an_opening_is_told_when_to_come_again() -> None:
+    database = Database(":memory:")
+    memory = Memory(CountingStore(database), SqliteVectorStore(database), opening_seconds=0.01)
+    try:
+        gate = counting(memory).gate = asyncio.Event()
+        outcomes = await asyncio.gather(*(memory.node("n") for _ in range(3)), return_exceptions=True)
+        for outcome in outcomes:
+            assert isinstance(outcome, errors.ServiceUnavailable)
+            assert outcome.retry_after is not None
+            assert outcome.details == {"node_id": "n"}
+        gate.set()
+        await until(lambda: "n" in memory.open_nodes)
+        assert (await memory.node("n")).node_id == "n"
+        assert counting(memory).opened == ["n"]
+    finally:
+        await memory.close()
+
+
+async def test_an_opening_that_fails_after_all_went_away_is_tried_again() -> None:
+    database = Database(":memory:")
+    memory = Memory(CountingStore(database), SqliteVectorStore(database), opening_seconds=0.01)
+    try:
+        store = counting(memory)
+        gate = store.gate = asyncio.Event()
+        with pytest.raises(errors.ServiceUnavailable):
+            await memory.node("n")
+        store.broken = True
+        gate.set()
+        await until(lambda: not memory._opening)
+        gc.collect()
+        store.broken = False
+        assert (await memory.node("n")).node_id == "n"
+    finally:
+        await memory.close()
+
+
+async def test_others_are_served_while_a_large_node_is_opened(tmp_path: Path) -> None:
+    async with remembering(tmp_path / "p.db") as memory:
+        texts = [(f"s{n % 211}", f"t{n % 307}", f"u{n}") for n in range(20_000)]
+        lessons = [
+            Lesson(name=pattern_name((text,)), events=(text,), emotives=({"joy": 1.0},), operation="0")
+            for text in texts
+        ]
+        await (await memory.node("large")).learn(lessons)
+        await (await memory.node("small")).learn([lesson("a b", "0")])
+        memory.max_nodes = 1
+        await memory.node("small")
+        await memory.node("other")
+        memory.max_nodes = 10
+        assert "large" not in memory.open_nodes
+        opening = asyncio.create_task(memory.node("large"))
+        served = 0
+        while not opening.done():
+            found = await (await memory.node("small")).predict(events("a b"), SessionConfig())
+            assert len(found.predictions) == 1
+            served += 1
+            await asyncio.sleep(0)
+        assert served >= 10
+        assert (await opening).totals().unique_patterns == 20_000

@@ -18,6 +18,8 @@ from tests.support.sessions import keeping
 from tests.support.waiting import idle, until
 
 Change = tuple[SessionState, None]
+BOTH = pytest.mark.parametrize("shared", [False, True], ids=["exclusive", "redis"])
+"""On a store of one process, and on one that several instances share."""
 
 
 class Gate:
@@ -68,8 +70,9 @@ class FailingStore(SqliteSessionStore):
 # Creation
 
 
-async def test_a_new_session_is_empty_and_carries_what_was_given() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_a_new_session_is_empty_and_carries_what_was_given(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         state = await kept.create(ttl_seconds=30, metadata={"k": [1]}, config={"persistence": 3})
         now = kept.clock()
         assert state == SessionState(
@@ -93,14 +96,16 @@ async def test_a_new_session_is_empty_and_carries_what_was_given() -> None:
         ]
 
 
-async def test_ids_are_unique() -> None:
-    async with keeping(MAX_SESSIONS=0) as kept:
+@BOTH
+async def test_ids_are_unique(shared: bool) -> None:
+    async with keeping(shared=shared, MAX_SESSIONS=0) as kept:
         states = await asyncio.gather(*(kept.create() for _ in range(500)))
         assert len({state.session_id for state in states}) == 500
 
 
-async def test_the_limit_on_all_sessions_is_exact_under_parallel_creation() -> None:
-    async with keeping(MAX_SESSIONS=50) as kept:
+@BOTH
+async def test_the_limit_on_all_sessions_is_exact_under_parallel_creation(shared: bool) -> None:
+    async with keeping(shared=shared, MAX_SESSIONS=50) as kept:
         outcomes = await asyncio.gather(*(kept.create() for _ in range(60)), return_exceptions=True)
         refused = [outcome for outcome in outcomes if isinstance(outcome, errors.SessionLimitExceeded)]
         assert len(refused) == 10
@@ -109,8 +114,9 @@ async def test_the_limit_on_all_sessions_is_exact_under_parallel_creation() -> N
         assert await kept.sessions.count() == 50
 
 
-async def test_the_limit_per_user_counts_only_living_sessions_of_that_user() -> None:
-    async with keeping(MAX_SESSIONS_PER_USER=2) as kept:
+@BOTH
+async def test_the_limit_per_user_counts_only_living_sessions_of_that_user(shared: bool) -> None:
+    async with keeping(shared=shared, MAX_SESSIONS_PER_USER=2) as kept:
         first = await kept.create(ttl_seconds=10, user_id="ann")
         await kept.create(user_id="ann")
         with pytest.raises(errors.SessionLimitExceeded) as caught:
@@ -122,8 +128,9 @@ async def test_the_limit_per_user_counts_only_living_sessions_of_that_user() -> 
         assert not (await kept.sessions.exists(first.session_id)).exists
 
 
-async def test_a_session_kept_alive_by_reading_counts_for_the_limit() -> None:
-    async with keeping(MAX_SESSIONS=1) as kept:
+@BOTH
+async def test_a_session_kept_alive_by_reading_counts_for_the_limit(shared: bool) -> None:
+    async with keeping(shared=shared, MAX_SESSIONS=1) as kept:
         state = await kept.create(ttl_seconds=10)
         kept.clock.advance(9)
         await kept.sessions.get(state.session_id)
@@ -135,8 +142,11 @@ async def test_a_session_kept_alive_by_reading_counts_for_the_limit() -> None:
 # Order
 
 
-async def test_200_parallel_changes_of_one_session_are_200_changes_in_the_order_of_asking() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_200_parallel_changes_of_one_session_are_200_changes_in_the_order_of_asking(
+    shared: bool,
+) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = (await kept.create()).session_id
         times = await asyncio.gather(*(kept.observe(session_id, str(n)) for n in range(200)))
         state = await kept.sessions.get(session_id)
@@ -145,8 +155,9 @@ async def test_200_parallel_changes_of_one_session_are_200_changes_in_the_order_
         assert (state.time, state.revision, state.access_count) == (200, 200, 201)
 
 
-async def test_sessions_do_not_wait_for_each_other() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_sessions_do_not_wait_for_each_other(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         slow, quick = (await kept.create()).session_id, (await kept.create()).session_id
         gate = Gate()
         waiting = asyncio.create_task(kept.sessions.change(slow, gate))
@@ -156,8 +167,9 @@ async def test_sessions_do_not_wait_for_each_other() -> None:
         await waiting
 
 
-async def test_every_access_counts_also_beside_a_change() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_every_access_counts_also_beside_a_change(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = (await kept.create()).session_id
         gate = Gate()
         change = asyncio.create_task(kept.sessions.change(session_id, gate))
@@ -234,8 +246,9 @@ async def test_a_failing_store_leaves_the_state_and_works_again_afterwards() -> 
         assert (await kept.sessions.get(session_id)).stm == (("a",), ("c",))
 
 
-async def test_a_session_that_grows_too_large_stays_as_it_was() -> None:
-    async with keeping(MAX_SESSION_MEMORY_BYTES=2000) as kept:
+@BOTH
+async def test_a_session_that_grows_too_large_stays_as_it_was(shared: bool) -> None:
+    async with keeping(shared=shared, MAX_SESSION_MEMORY_BYTES=2000) as kept:
         session_id = (await kept.create()).session_id
         await kept.observe(session_id, "a")
         with pytest.raises(errors.ResourceExhausted):
@@ -264,8 +277,9 @@ async def test_whoever_gives_up_while_saving_leaves_the_truth_to_the_store() -> 
         assert stored.stm == state.stm
 
 
-async def test_whoever_gives_up_while_waiting_disturbs_nobody() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_whoever_gives_up_while_waiting_disturbs_nobody(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = (await kept.create()).session_id
         gate = Gate()
         first = asyncio.create_task(kept.sessions.change(session_id, gate))
@@ -283,8 +297,9 @@ async def test_whoever_gives_up_while_waiting_disturbs_nobody() -> None:
 # Deletion
 
 
-async def test_a_deleted_session_is_unknown_and_not_expired() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_a_deleted_session_is_unknown_and_not_expired(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = (await kept.create()).session_id
         await kept.told()
         await kept.sessions.delete(session_id)
@@ -302,8 +317,9 @@ async def test_a_deleted_session_is_unknown_and_not_expired() -> None:
         assert await kept.sessions.count() == 0
 
 
-async def test_a_change_queued_behind_a_deletion_never_runs() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_a_change_queued_behind_a_deletion_never_runs(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = (await kept.create()).session_id
         first, queued = Gate(), Gate()
         queued.open.set()
@@ -335,8 +351,9 @@ async def test_a_session_deleted_in_the_store_is_not_deleted_twice() -> None:
 # Time
 
 
-async def test_every_access_prolongs_by_the_sessions_own_time_to_live() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_every_access_prolongs_by_the_sessions_own_time_to_live(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = (await kept.create(ttl_seconds=10)).session_id
         for _ in range(5):
             kept.clock.advance(9)
@@ -348,8 +365,9 @@ async def test_every_access_prolongs_by_the_sessions_own_time_to_live() -> None:
         assert (await kept.sessions.exists(session_id)).exists
 
 
-async def test_looking_whether_it_exists_does_not_prolong() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_looking_whether_it_exists_does_not_prolong(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = (await kept.create(ttl_seconds=10)).session_id
         kept.clock.advance(9)
         assert (await kept.sessions.exists(session_id)).exists
@@ -358,8 +376,9 @@ async def test_looking_whether_it_exists_does_not_prolong() -> None:
         assert (found.exists, found.expired) == (False, True)
 
 
-async def test_without_automatic_extension_the_end_is_fixed() -> None:
-    async with keeping(SESSION_AUTO_EXTEND=False) as kept:
+@BOTH
+async def test_without_automatic_extension_the_end_is_fixed(shared: bool) -> None:
+    async with keeping(shared=shared, SESSION_AUTO_EXTEND=False) as kept:
         session_id = (await kept.create(ttl_seconds=10)).session_id
         kept.clock.advance(9)
         await kept.sessions.get(session_id)
@@ -370,8 +389,9 @@ async def test_without_automatic_extension_the_end_is_fixed() -> None:
 
 
 @pytest.mark.parametrize("automatic", [True, False])
-async def test_extending_counts_from_now(automatic: bool) -> None:
-    async with keeping(SESSION_AUTO_EXTEND=automatic) as kept:
+@BOTH
+async def test_extending_counts_from_now(automatic: bool, shared: bool) -> None:
+    async with keeping(shared=shared, SESSION_AUTO_EXTEND=automatic) as kept:
         session_id = (await kept.create(ttl_seconds=10)).session_id
         kept.clock.advance(5)
         state = await kept.sessions.extend(session_id, 100)
@@ -380,8 +400,9 @@ async def test_extending_counts_from_now(automatic: bool) -> None:
         await kept.sessions.get(session_id)
 
 
-async def test_an_expired_session_is_refused_by_every_verb() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_an_expired_session_is_refused_by_every_verb(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = (await kept.create(ttl_seconds=10)).session_id
         kept.clock.advance(10)
         for call in (
@@ -395,8 +416,9 @@ async def test_an_expired_session_is_refused_by_every_verb() -> None:
         assert await kept.sessions.count() == 0
 
 
-async def test_a_session_that_expires_while_a_change_waits_is_not_changed() -> None:
-    async with keeping(SESSION_AUTO_EXTEND=False) as kept:
+@BOTH
+async def test_a_session_that_expires_while_a_change_waits_is_not_changed(shared: bool) -> None:
+    async with keeping(shared=shared, SESSION_AUTO_EXTEND=False) as kept:
         session_id = (await kept.create(ttl_seconds=10)).session_id
         first, queued = Gate(), Gate()
         running = asyncio.create_task(kept.sessions.change(session_id, first))
@@ -411,8 +433,9 @@ async def test_a_session_that_expires_while_a_change_waits_is_not_changed() -> N
         assert queued.runs == 0
 
 
-async def test_sweeping_removes_what_has_expired_and_says_so() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_sweeping_removes_what_has_expired_and_says_so(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         old = (await kept.create(ttl_seconds=10)).session_id
         young = (await kept.create(ttl_seconds=100)).session_id
         await kept.told()
@@ -432,8 +455,9 @@ async def test_sweeping_removes_what_has_expired_and_says_so() -> None:
             await kept.sessions.get(old)
 
 
-async def test_sweeping_spares_a_session_that_was_only_read() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_sweeping_spares_a_session_that_was_only_read(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = (await kept.create(ttl_seconds=10)).session_id
         kept.clock.advance(9)
         await kept.sessions.get(session_id)
@@ -498,8 +522,9 @@ async def test_the_sweeper_runs_by_itself_and_reports_a_failing_store() -> None:
 # Default session
 
 
-async def test_the_default_session_is_one_for_all() -> None:
-    async with keeping(PROCESSOR_ID="my node/1") as kept:
+@BOTH
+async def test_the_default_session_is_one_for_all(shared: bool) -> None:
+    async with keeping(shared=shared, PROCESSOR_ID="my node/1") as kept:
         ids = await asyncio.gather(*(kept.sessions.default({}) for _ in range(20)))
         assert set(ids) == {"default-my_node_1"}
         state = await kept.sessions.get(ids[0])
@@ -508,8 +533,9 @@ async def test_the_default_session_is_one_for_all() -> None:
 
 
 @pytest.mark.parametrize("swept", [True, False])
-async def test_an_expired_default_session_is_created_anew(swept: bool) -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_an_expired_default_session_is_created_anew(swept: bool, shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = await kept.sessions.default({})
         await kept.observe(session_id)
         kept.clock.advance(86_400)
@@ -519,8 +545,9 @@ async def test_an_expired_default_session_is_created_anew(swept: bool) -> None:
         assert (await kept.sessions.get(session_id)).stm == ()
 
 
-async def test_the_default_session_does_not_count_against_the_limit_when_it_is_created() -> None:
-    async with keeping(MAX_SESSIONS=1) as kept:
+@BOTH
+async def test_the_default_session_does_not_count_against_the_limit_when_it_is_created(shared: bool) -> None:
+    async with keeping(shared=shared, MAX_SESSIONS=1) as kept:
         await kept.create()
         await kept.observe(await kept.sessions.default({}))
 
@@ -583,16 +610,18 @@ async def test_pages_show_each_session_once_with_its_current_state() -> None:
 
 
 @pytest.mark.parametrize("session_id", ["", "a b", "ä", "x" * 129, "session-unknown"])
-async def test_an_id_that_nobody_has_is_not_found(session_id: str) -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_an_id_that_nobody_has_is_not_found(session_id: str, shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         with pytest.raises(errors.SessionNotFound):
             await kept.sessions.get(session_id)
         found = await kept.sessions.exists(session_id)
         assert (found.exists, found.expired) == (False, False)
 
 
-async def test_updates_are_told_at_most_once_a_second_and_only_to_those_who_asked() -> None:
-    async with keeping() as kept:
+@BOTH
+async def test_updates_are_told_at_most_once_a_second_and_only_to_those_who_asked(shared: bool) -> None:
+    async with keeping(shared=shared) as kept:
         session_id = (await kept.create()).session_id
         await kept.told()
         await kept.observe(session_id)
