@@ -19,7 +19,7 @@ from kato.stores.sqlite import SqlitePatternStore
 from options import Options, main
 from report import Row, median, percentile
 
-BATCH = 2_000
+BATCH = 10_000
 BULK_BUDGET = 20_000
 
 

@@ -127,8 +127,11 @@ def _stm(client: Client, options: Options) -> list[Request]:
 
 
 def _learn(client: Client, options: Options) -> list[Request]:
-    """Two observes and a learn, always a new pattern, over 64 sessions on 8 nodes."""
-    sessions = [client.session(f"learn-{i % 8}") for i in range(options.pick(64, 64, 4))]
+    """Two observes and a learn, always a new pattern, over 512 sessions on 8 nodes.
+
+    So many that no connection overtakes another on one session: a learn without its observes is refused.
+    """
+    sessions = [client.session(f"learn-{i % 8}") for i in range(options.pick(512, 512, 4))]
     script = [
         Request("POST", f"/sessions/{session}/observe", json.dumps({"strings": [UNIQUE, f"s{turn}"]}))
         for turn in range(2)
@@ -183,7 +186,7 @@ def _nothing(script: list[Request]) -> list[Request]:
 VERBS = (
     Verb("observe", _observe, _bodies, "5 observes : 1 clear-stm, 64 sessions on 8 nodes"),
     Verb("stm", _stm, _nothing, "64 sessions, STM of 5 events"),
-    Verb("learn", _learn, _bodies, "2 observes : 1 learn of a new pattern, 64 sessions on 8 nodes"),
+    Verb("learn", _learn, _bodies, "2 observes : 1 learn of a new pattern, 512 sessions on 8 nodes"),
     Verb(
         "observe-sequence",
         _sequence,

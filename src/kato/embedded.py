@@ -31,7 +31,7 @@ from kato.verbs.values import ObservationLike
 
 T = TypeVar("T")
 
-BATCH = 500
+BATCH = 5_000
 """How many sequences `learn_many` makes durable together."""
 
 

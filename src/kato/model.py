@@ -3,6 +3,9 @@
 Nothing here does anything: the engine computes with these values, the stores keep them, the service hands
 them around. Symbols are strings, an *event* is a tuple of symbols observed at once, a *short-term memory* (STM)
 and the content of a pattern are tuples of events.
+
+What exists by the thousand holds JSON-like data only, which cannot form cycles, and is kept from the garbage
+collector (`gc=False`).
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ OPERATIONS_KEPT = 32
 """How many operation ids a pattern record remembers, so that a repeated learn counts once."""
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
+class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a client shows at one moment. Every part may be empty."""
 
     strings: tuple[str, ...] = ()
@@ -31,7 +34,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     unique_id: str | None = None
 
 
-class Pattern(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Pattern(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A learned sequence of events: one durable record, and everything that is known about it.
 
     `name` is the bare 40-digit SHA-1 of the events (behaviour.md 6.2). `frequency` counts how often exactly this
@@ -57,7 +60,7 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return sum(map(len, self.events))
 
 
-class Lesson(msgspec.Struct, frozen=True, kw_only=True):
+class Lesson(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One act of learning: what is to be stored as a new pattern or merged into the known one of that name.
 
     `emotives` and `metadata` are the session's accumulators, `persistence` the length of the emotives window,
@@ -200,7 +203,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True):
     enable_filter_metrics: bool = True
 
 
-class Anomaly(msgspec.Struct, frozen=True):
+class Anomaly(msgspec.Struct, frozen=True, gc=False):
     """A fuzzily matched token: what was observed, which token of the pattern it stands for, how alike they are."""
 
     observed: str
@@ -208,7 +211,7 @@ class Anomaly(msgspec.Struct, frozen=True):
     similarity: float
 
 
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One learned pattern that the state resembles, with the evidence (behaviour.md 8.10).
 
     The order of the fields is the order of the JSON answer.
@@ -254,7 +257,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     weighted_snr: float | None = None
 
 
-class FuturePotential(msgspec.Struct, frozen=True, kw_only=True):
+class FuturePotential(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A future that some members of the ensemble share, with its share of the total weight."""
 
     future: Events
@@ -270,7 +273,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     future_potentials: tuple[FuturePotential, ...] = ()
 
 
-class SymbolStatistics(msgspec.Struct, frozen=True):
+class SymbolStatistics(msgspec.Struct, frozen=True, gc=False):
     """How often a symbol occurs over all learns, and how many distinct patterns hold it."""
 
     name: str

@@ -45,6 +45,7 @@ class ServiceMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.models: dict[str, Model] = {}
+        self.keys = 0
         self.learned: dict[str, dict[tuple[Event, ...], int]] = {node: {} for node in NODES}
         self.start()
 
@@ -132,7 +133,8 @@ class ServiceMachine(RuleBasedStateMachine):
             raise AssertionError("an empty STM was learned")
         name = self.count(model.node, tuple(model.stm))
         model.stm = []
-        key = f"learn-{model.time}-{sum(map(len, self.learned.values()))}" if repeated else None
+        self.keys += 1
+        key = f"learn-{self.keys}" if repeated else None
         answers = [self.run(self.kato.learn(session, key)) for _ in range(1 + repeated)]
         assert [result.pattern_name for result in answers] == [name] * len(answers)
 

@@ -21,7 +21,7 @@ from kato.embedded import EmbeddedKato
 from kato.errors import BadRequest, NotFound
 from kato.stores.directory import MEMORY
 
-BATCH = 500
+BATCH = 5_000
 REMOTE_BATCH = 16
 """A server remembers the answers to the latest 64 keys of a session: those of a batch must be among them."""
 SESSION_LIFE = 86_400

@@ -72,8 +72,11 @@ class EventBus:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._recent: deque[tuple[float, Happening]] = deque(maxlen=REPLAYED)
+        # Most events are never read: only what they are made of is kept.
+        self._recent: deque[tuple[int, float, str, dict[str, Any]]] = deque(maxlen=REPLAYED)
         self._subscriptions: set[Subscription] = set()
+        self._run = uuid.uuid4().hex[:16]
+        self._made = 0
 
     @property
     def listeners(self) -> int:
@@ -82,8 +85,14 @@ class EventBus:
 
     def make(self, event_type: str, data: dict[str, Any]) -> Happening:
         """An event of now that is not published (snapshots and heartbeats of one socket)."""
-        stamp = datetime.fromtimestamp(self._clock(), UTC).isoformat()
-        return Happening(event_id=uuid.uuid4().hex, event_type=event_type, timestamp=stamp, data=data)
+        self._made += 1
+        return self._happening(self._made, self._clock(), event_type, data)
+
+    def _happening(self, number: int, at: float, event_type: str, data: dict[str, Any]) -> Happening:
+        stamp = datetime.fromtimestamp(at, UTC).isoformat()
+        return Happening(
+            event_id=f"{self._run}{number:016x}", event_type=event_type, timestamp=stamp, data=data
+        )
 
     def wanted(self, event_type: str) -> bool:
         """Whether any listener would get an event of this type; opt-in events need not be made otherwise."""
@@ -93,16 +102,20 @@ class EventBus:
         """Tell every listener."""
         if not self.wanted(event_type):
             return
-        happening = self.make(event_type, data)
-        self._recent.append((self._clock(), happening))
-        for subscription in self._subscriptions:
-            subscription.offer(happening)
+        self._made += 1
+        event = (self._made, self._clock(), event_type, data)
+        self._recent.append(event)
+        if self._subscriptions:
+            happening = self._happening(*event)
+            for subscription in self._subscriptions:
+                subscription.offer(happening)
 
     def subscribe(self, types: Iterable[str] | None = None, since: str | None = None) -> Subscription:
         """Listen; with `since`, events after that id that are still remembered come first (all, if it is unknown)."""
         subscription = Subscription(None if types is None else frozenset(types))
         if since is not None:
-            fresh = [h for at, h in self._recent if at > self._clock() - REPLAY_SECONDS]
+            oldest = self._clock() - REPLAY_SECONDS
+            fresh = [self._happening(*event) for event in self._recent if event[1] > oldest]
             known = next((i for i, h in enumerate(fresh) if h.event_id == since), -1)
             for happening in fresh[known + 1 :]:
                 subscription.offer(happening)
