@@ -70,6 +70,7 @@ SETTINGS = {
     "max_sessions_per_user": "Most live sessions of one user or node; 0: no limit.",
     "max_stm_size": "Most events in a short-term memory; the oldest make room.",
     "max_session_memory_bytes": "Largest stored session; beyond it an observation is refused.",
+    "kato_index_memory": "Most bytes of indexes held in memory, 0 for no limit; the one used longest ago is closed.",
     "max_processors": "Most nodes held in memory; the one used longest ago is closed.",
     "max_request_size": "Largest body of a request, in bytes.",
     "request_timeout": "Seconds a request may take.",

@@ -50,7 +50,7 @@ def _embedded(settings: Settings, directory: DataDirectory, clock: Callable[[], 
     sessions = SqliteSessionStore(directory.sessions, max_bytes=settings.max_session_memory_bytes)
     events, counters = EventBus(clock), Counters()
     keeper = Sessions(sessions, settings, events, counters, clock)
-    memory = Memory(patterns, vectors, settings.max_processors)
+    memory = Memory(patterns, vectors, settings.max_processors, max_bytes=settings.kato_index_memory)
     return Kato(settings, keeper, memory, events, counters, clock)
 
 
@@ -59,5 +59,13 @@ async def _production(settings: Settings, clock: Callable[[], float]) -> Kato:
     await stores.open()
     events, counters = EventBus(clock), Counters()
     keeper = SharedSessions(stores.sessions, settings, events, counters, clock)
-    memory = Memory(stores.patterns, stores.vectors, settings.max_processors)
+    memory = Memory(
+        stores.patterns,
+        stores.vectors,
+        settings.max_processors,
+        feed=stores.feed(),
+        max_bytes=settings.kato_index_memory,
+        opening_seconds=settings.request_timeout,
+        pending_seconds=stores.pending_seconds,
+    )
     return Kato(settings, keeper, memory, events, counters, clock)

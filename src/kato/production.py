@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kato.stores.mongo import MongoPatternStore
     from kato.stores.postgres import PostgresPatternStore
     from kato.stores.redis import RedisClient, RedisSessionStore
+    from kato.stores.redis.stream import RedisStream
 
 
 class Stores(NamedTuple):
@@ -23,6 +24,14 @@ class Stores(NamedTuple):
     vectors: VectorStore
     sessions: RedisSessionStore
     redis: RedisClient
+    pending_seconds: float
+    """How long an announced change is waited for: longer than any request may last."""
+
+    def feed(self) -> RedisStream:
+        """What tells the instances of each other's changes."""
+        from kato.stores.redis.stream import RedisStream
+
+        return RedisStream(self.redis, lookback_seconds=self.pending_seconds)
 
     async def open(self) -> None:
         """Connect; `StorageError` when a server cannot be reached. Qdrant is connected by the first vector."""
@@ -47,7 +56,8 @@ def chosen(settings: Settings) -> Stores:
     """
     try:
         redis = _redis(settings)
-        return Stores(_patterns(settings), _vectors(settings), _sessions(settings, redis), redis)
+        pending = max(60.0, 2 * settings.request_timeout)
+        return Stores(_patterns(settings), _vectors(settings), _sessions(settings, redis), redis, pending)
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"KATO_STORE={settings.kato_store}: the driver {error.name!r} is not installed;"

@@ -329,6 +329,9 @@ class Kato:
 
     # Long-term memory --------------------------------------------------------------------------------
 
+    async def _fresh(self, node_id: str | None) -> Node:
+        return await self.memory.fresh(self.settings.base if node_id is None else node_id)
+
     async def _node(self, node_id: str | None) -> Node:
         return await self.memory.node(self.settings.base if node_id is None else node_id)
 
@@ -371,19 +374,19 @@ class Kato:
 
     async def symbol_statistics(self, node_id: str | None) -> list[SymbolStatistics]:
         """Every symbol the node has learned, ascending."""
-        return (await self._node(node_id)).symbol_statistics()
+        return (await self._fresh(node_id)).symbol_statistics()
 
     async def affinities(self, node_id: str | None) -> dict[str, Emotives]:
         """The affinity of every symbol that has one."""
-        return (await self._node(node_id)).affinities()
+        return (await self._fresh(node_id)).affinities()
 
     async def affinity(self, node_id: str | None, symbol: str) -> Emotives:
         """The summed emotives of a symbol over the patterns that hold it; empty when there are none."""
-        return (await self._node(node_id)).affinity(symbol)
+        return (await self._fresh(node_id)).affinity(symbol)
 
     async def totals(self, node_id: str | None) -> Totals:
         """Figures of the whole node."""
-        return (await self._node(node_id)).totals()
+        return (await self._fresh(node_id)).totals()
 
     async def close(self) -> None:
         """Stop in order: sessions first (they hold unsaved accesses), then long-term memory."""

@@ -114,6 +114,7 @@ class Settings(BaseSettings):
         10 * 1024 * 1024, ge=1024, validation_alias=_names("MAX_SESSION_MEMORY_BYTES")
     )
     max_processors: int = Field(1000, ge=1, validation_alias=_names("MAX_PROCESSORS"))
+    kato_index_memory: int = Field(0, ge=0, validation_alias=_names("KATO_INDEX_MEMORY"))
     max_request_size: int = Field(100 * 1024 * 1024, ge=1024, validation_alias=_names("MAX_REQUEST_SIZE"))
     request_timeout: float = Field(30, gt=0, validation_alias=_names("REQUEST_TIMEOUT"))
     endpoint_batch_size_limit: int = Field(1000, ge=1, validation_alias=_names("ENDPOINT_BATCH_SIZE_LIMIT"))

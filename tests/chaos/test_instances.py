@@ -93,6 +93,22 @@ async def test_each_step_on_another_instance(pair: Pair) -> None:
         await a.session(session)
 
 
+async def test_what_one_instance_learned_every_later_prediction_of_the_other_knows(pair: Pair) -> None:
+    node_id = node()
+    ours, theirs = [await opened(kato, node_id, recall_threshold=0.1) for kato in pair]
+    await show(pair[1], theirs, "a b")
+    assert (await pair[1].predictions(theirs))[0].predictions == ()
+    for number in range(25):
+        name = await taught(pair[0], ours, f"a b {chr(0x100 + number)}")
+        found = {prediction.pattern_name for prediction in (await pair[1].predictions(theirs))[0].predictions}
+        assert name in found
+        assert (await pair[1].totals(node_id)).unique_patterns == number + 1
+    await pair[0].delete_pattern(node_id, name)
+    assert (await pair[1].totals(node_id)).unique_patterns == 24
+    await pair[0].clear_all(ours)
+    assert (await pair[1].predictions(theirs))[0].predictions == ()
+
+
 async def test_the_session_of_v1_clients_is_one(pair: Pair) -> None:
     ids = await asyncio.gather(*(pair[n % 2].default_session() for n in range(10)))
     assert len(set(ids)) == 1

@@ -61,6 +61,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_sessions_per_user": ("10", 10),
     "max_stm_size": ("10", 10),
     "max_session_memory_bytes": ("2048", 2048),
+    "kato_index_memory": ("1000000", 1_000_000),
     "max_processors": ("5", 5),
     "max_request_size": ("4096", 4096),
     "request_timeout": ("1.5", 1.5),

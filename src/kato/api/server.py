@@ -66,7 +66,9 @@ class Server(uvicorn.Server):
 def announcement(settings: Settings, port: int) -> str:
     """The one line a person sees at the start."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    kept = settings.kato_data if settings.kato_data == ":memory:" else Path(settings.kato_data).resolve()
+    kept = settings.kato_data if settings.kato_data == ":memory:" else str(Path(settings.kato_data).resolve())
+    if settings.kato_store != "embedded":
+        kept = f"{settings.kato_store} and redis"
     return f"KATO {release()} listens on http://{host}:{port}, data in {kept}"
 
 
@@ -102,9 +104,12 @@ def serve(settings: Settings) -> None:
     directory cannot be used.
     """
     if settings.workers > 1:
-        raise SettingsError(
-            f"WORKERS: the embedded store serves one process, {settings.workers} need the production stores"
+        reason = (
+            f"the embedded store serves one process, {settings.workers} need the production stores"
+            if settings.kato_store == "embedded"
+            else f"a server is one process; start {settings.workers} of them"
         )
+        raise SettingsError(f"WORKERS: {reason}")
     logging.configure(settings.log_level, settings.log_format)
 
     async def run() -> None:
