@@ -312,6 +312,15 @@ async def test_a_learn_repeated_after_a_restart_counts_once_although_the_session
         assert (await kato.get_pattern("node", full("a b"))).frequency == 1
 
 
+async def test_a_default_session_created_anew_learns_as_its_own(kato: Kato, clock: Clock) -> None:
+    for frequency in (1, 2):
+        session = await kato.default_session()
+        await taught(kato, session, "a b")
+        assert (await kato.get_pattern(None, full("a b"))).frequency == frequency
+        clock.advance(100_000)
+        await kato.sessions.sweep()
+
+
 async def test_a_caller_who_gives_up_a_learn_can_repeat_it(kato: Kato, session: str) -> None:
     await show(kato, session, "a b")
     learner = asyncio.create_task(kato.learn(session))

@@ -112,7 +112,13 @@ class Sessions:
             if not (await self.exists(self.default_id)).exists:
                 await self._forget(self.default_id)
                 state = self._fresh(
-                    self.default_id, self._settings.base, None, DEFAULT_SESSION_TTL, config=dict(config)
+                    self.default_id,
+                    self._settings.base,
+                    None,
+                    DEFAULT_SESSION_TTL,
+                    config=dict(config),
+                    # Its id was used before: what it teaches must not be taken for what a former one taught.
+                    changes=int(self._clock() * 1000),
                 )
                 if await self._store.create(state, 0, 0):
                     self._announce_created(state)
