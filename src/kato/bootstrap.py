@@ -6,10 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from kato import production
+from kato import production, resilience
 from kato.memory.registry import Memory
 from kato.ops.counters import Counters
 from kato.ops.events import EventBus
+from kato.ops.health import Dependency, Health
 from kato.service import Kato
 from kato.sessions.keeper import Sessions
 from kato.sessions.shared import SharedSessions
@@ -27,17 +28,19 @@ from kato.stores.sqlite.vectors import SqliteVectorStore
 async def running(settings: Settings, clock: Callable[[], float] = time.time) -> AsyncIterator[Kato]:
     """A running KATO on the stores that `settings` name.
 
-    The embedded ones live in `settings.kato_data` (`:memory:` keeps nothing). Raises `DataDirectoryError` when that
-    directory is in use or cannot be used, `StorageError` when a server cannot be reached.
+    The embedded ones live in `settings.kato_data` (`:memory:` keeps nothing). Raises `ConfigurationError` when that
+    directory is in use or cannot be used, or when a server's data are not for this version. Servers that cannot be
+    reached are waited for: `kato.health` says so.
     """
     async with AsyncExitStack() as stack:
         if settings.kato_store == "embedded":
             directory = stack.enter_context(DataDirectory(settings.kato_data))
             kato = _embedded(settings, directory, clock)
         else:
-            kato = await _production(settings, clock)
-        kato.sessions.start()
+            kato = _production(settings, clock)
         try:
+            await kato.health.start()
+            kato.sessions.start()
             yield kato
         finally:
             await kato.close()
@@ -51,21 +54,29 @@ def _embedded(settings: Settings, directory: DataDirectory, clock: Callable[[], 
     events, counters = EventBus(clock), Counters()
     keeper = Sessions(sessions, settings, events, counters, clock)
     memory = Memory(patterns, vectors, settings.max_processors, max_bytes=settings.kato_index_memory)
-    return Kato(settings, keeper, memory, events, counters, clock)
+    health = Health(
+        {
+            "sessions": Dependency("sessions", keeper.count),
+            "patterns": Dependency("patterns", lambda: patterns.count(settings.base)),
+        },
+        events,
+        clock,
+    )
+    return Kato(settings, keeper, memory, events, counters, clock, health)
 
 
-async def _production(settings: Settings, clock: Callable[[], float]) -> Kato:
+def _production(settings: Settings, clock: Callable[[], float]) -> Kato:
     stores = production.chosen(settings)
-    await stores.open()
     events, counters = EventBus(clock), Counters()
-    keeper = SharedSessions(stores.sessions, settings, events, counters, clock)
+    ports = resilience.protected(stores, settings, events, clock)
+    keeper = SharedSessions(ports.sessions, settings, events, counters, clock)
     memory = Memory(
-        stores.patterns,
-        stores.vectors,
+        ports.patterns,
+        ports.vectors,
         settings.max_processors,
-        feed=stores.feed(),
+        feed=ports.feed,
         max_bytes=settings.kato_index_memory,
-        opening_seconds=settings.request_timeout,
+        opening_seconds=settings.request_timeout / 3,
         pending_seconds=stores.pending_seconds,
     )
-    return Kato(settings, keeper, memory, events, counters, clock)
+    return Kato(settings, keeper, memory, events, counters, clock, ports.health)

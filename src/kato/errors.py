@@ -142,6 +142,12 @@ class StorageError(KatoError):
     retry_helps = True
 
 
+class CircuitBreakerOpen(StorageError):
+    """A server has failed so often that it is not asked at the moment; nothing was done."""
+
+    code = "CIRCUIT_BREAKER_OPEN"
+
+
 class DataCorrupted(StorageError):
     """A data file is damaged; `kato check` says where."""
 
@@ -150,10 +156,14 @@ class DataCorrupted(StorageError):
     retry_helps = False
 
 
-class DataDirectoryError(KatoError):
-    """The data directory is in use by another process, of another format version, or not writable."""
+class ConfigurationError(KatoError):
+    """KATO cannot run as it is set up; somebody has to change that."""
 
     code = "CONFIGURATION_ERROR"
+
+
+class DataDirectoryError(ConfigurationError):
+    """The data directory is in use by another process, of another format version, or not writable."""
 
 
 class ServiceUnavailable(KatoError):

@@ -33,15 +33,6 @@ class Stores(NamedTuple):
 
         return RedisStream(self.redis, lookback_seconds=self.pending_seconds)
 
-    async def open(self) -> None:
-        """Connect; `StorageError` when a server cannot be reached. Qdrant is connected by the first vector."""
-        try:
-            await self.patterns.open()
-            await self.redis.open()
-        except BaseException:
-            await self.close()
-            raise
-
     async def close(self) -> None:
         """Release everything."""
         await self.sessions.close()

@@ -99,6 +99,28 @@ class Settings(BaseSettings):
     qdrant_timeout: float = Field(10, ge=1, validation_alias=_names("QDRANT_TIMEOUT"))
     qdrant_pool_size: int = Field(20, ge=1, le=1000, validation_alias=_names("QDRANT_POOL_SIZE"))
     kato_vector_exact: bool = Field(True, validation_alias=_names("KATO_VECTOR_EXACT"))
+    kato_database_failure_threshold: int = Field(
+        5, ge=1, validation_alias=_names("KATO_DATABASE_FAILURE_THRESHOLD")
+    )
+    kato_database_recovery_timeout: float = Field(
+        30, gt=0, le=3600, validation_alias=_names("KATO_DATABASE_RECOVERY_TIMEOUT")
+    )
+    mongo_failure_threshold: int = Field(5, ge=1, validation_alias=_names("MONGO_FAILURE_THRESHOLD"))
+    mongo_recovery_timeout: float = Field(
+        30, gt=0, le=3600, validation_alias=_names("MONGO_RECOVERY_TIMEOUT")
+    )
+    qdrant_failure_threshold: int = Field(3, ge=1, validation_alias=_names("QDRANT_FAILURE_THRESHOLD"))
+    qdrant_recovery_timeout: float = Field(
+        20, gt=0, le=3600, validation_alias=_names("QDRANT_RECOVERY_TIMEOUT")
+    )
+    redis_failure_threshold: int = Field(5, ge=1, validation_alias=_names("REDIS_FAILURE_THRESHOLD"))
+    redis_recovery_timeout: float = Field(
+        15, gt=0, le=3600, validation_alias=_names("REDIS_RECOVERY_TIMEOUT")
+    )
+    retry_max_attempts: int = Field(3, ge=1, le=10, validation_alias=_names("RETRY_MAX_ATTEMPTS"))
+    retry_base_delay: float = Field(1.0, ge=0, le=60, validation_alias=_names("RETRY_BASE_DELAY"))
+    retry_max_delay: float = Field(10.0, ge=0, le=600, validation_alias=_names("RETRY_MAX_DELAY"))
+    health_check_interval: float = Field(5, ge=0.1, le=60, validation_alias=_names("HEALTH_CHECK_INTERVAL"))
     enable_v2_features: bool = Field(True, validation_alias=_names("ENABLE_V2_FEATURES"))
     docs_enabled: bool = Field(True, validation_alias=_names("DOCS_ENABLED"))
 
@@ -154,6 +176,12 @@ class Settings(BaseSettings):
     def _split_pipeline(cls, value: Any) -> Any:
         """Operators write `FILTER_PIPELINE=length,jaccard`."""
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("health_check_interval", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        """Operators write `HEALTH_CHECK_INTERVAL=10s` too."""
+        return value.removesuffix("s") if isinstance(value, str) else value
 
     @field_validator("database_url", "mongo_base_url", "redis_url")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kato import bootstrap, production
-from kato.errors import BadRequest, StorageError
+from kato.errors import BadRequest, ConfigurationError
 from kato.settings import Settings, SettingsError
 from kato.stores.mongo import MongoPatternStore
 from kato.stores.novectors import NoVectors
@@ -81,18 +81,22 @@ async def test_the_settings_choose_the_stores(monkeypatch: pytest.MonkeyPatch) -
         await stores.close()
 
 
-@pytest.mark.parametrize("down", ["postgres", "redis"])
-async def test_a_server_that_cannot_be_reached_stops_the_start(down: str) -> None:
+@pytest.mark.parametrize("down", ["patterns", "sessions"])
+async def test_a_server_that_cannot_be_reached_is_waited_for(down: str) -> None:
     urls = {"DATABASE_URL": postgres.shared().url, "REDIS_URL": redis.shared().url}
-    del urls["DATABASE_URL" if down == "postgres" else "REDIS_URL"]
-    with pytest.raises(StorageError, match=r"PostgreSQL|Redis") as caught:
-        async with bootstrap.running(settings(**urls), time.time):
-            pass
-    assert "s3cret" not in str(caught.value)
+    del urls["DATABASE_URL" if down == "patterns" else "REDIS_URL"]
+    async with bootstrap.running(settings(KATO_VECTORS=False, **urls), time.time) as kato:
+        assert not kato.health.started
+        found = await kato.health.latest()
+        assert {kept for kept, each in found.items() if each.status == "unhealthy"} == {down}
+        check = found[down].check
+        assert check is not None
+        assert check.error is not None
+        assert "s3cret" not in check.error
 
 
 async def test_a_url_that_makes_no_sense_is_not_quoted() -> None:
-    with pytest.raises(StorageError, match="Redis: the URL is not valid") as caught:
+    with pytest.raises(ConfigurationError, match="Redis: the URL is not valid") as caught:
         production.chosen(settings(REDIS_URL="redis://:s3cret@h?nonsense=1"))
     assert "s3cret" not in str(caught.value)
 

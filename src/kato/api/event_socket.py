@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 
-from kato.api import monitoring
+from kato.api import health
 from kato.api.sockets import Gone, Socket, admitted
 from kato.errors import ValidationError
+from kato.ops import process
 from kato.ops.events import EVENT_TYPES, Subscription
 
 EVENTS_PER_SECOND = 100
@@ -39,7 +39,7 @@ class Listener:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _snapshot(self) -> None:
-        stores = await monitoring.dependencies(self.kato)
+        stores = await health.dependencies(self.kato)
         healthy = all(store.error is None for store in stores.values())
         data = {
             "active_sessions": await self.kato.count_sessions() if stores["sessions"].error is None else 0,
@@ -86,14 +86,10 @@ class Listener:
                 "active_sessions": await self.kato.count_sessions(),
                 "requests_per_second": (now - requests) / self.timing.metrics,
                 "cpu_percent": 100 * (busy - cpu) / self.timing.metrics,
-                "memory_percent": 100 * monitoring.memory_bytes() / _physical_memory(),
+                "memory_percent": 100 * process.memory_bytes() / process.physical_memory(),
             }
             requests, cpu = now, busy
             await self.socket.send(self.kato.events.make("metrics.update", data))
-
-
-def _physical_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _wanted(socket: Socket) -> list[str] | None:

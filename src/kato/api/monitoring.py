@@ -5,69 +5,20 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import time
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
-from kato import answers, errors
-from kato.api import v1
-from kato.api.instance import Instance, release
-from kato.api.routing import Call, Raw, Route
+from kato import answers
+from kato.api import health, v1
+from kato.api.health import default_stm
+from kato.api.instance import release
+from kato.api.routing import Call, Route
 from kato.engine import configuration
+from kato.ops import process
 from kato.service import Kato
 
 TAG = "monitoring"
 DESCRIPTION = "A memory that predicts: deterministic, explainable, editable."
-
-
-class Dependency(answers.Answer, frozen=True, kw_only=True):
-    """How a store answered just now."""
-
-    status: str
-    latency_ms: float
-    error: str | None = None
-
-
-class HealthAnswer(answers.Answer, frozen=True, kw_only=True):
-    """`status` is healthy or unhealthy; unhealthy comes with HTTP status 503."""
-
-    status: str
-    processor_status: str
-    processor_id: str
-    processor_name: str
-    base_processor_id: str
-    service_name: str
-    version: str
-    uptime: float
-    uptime_seconds: float
-    active_sessions: int
-    stm_length: int
-    memory_usage: int
-    timestamp: str
-    issues: tuple[str, ...]
-    dependencies: dict[str, Dependency]
-    features: dict[str, bool]
-
-
-class LiveAnswer(answers.Answer, frozen=True, kw_only=True):
-    """The event loop runs."""
-
-    status: str
-
-
-class ReadyAnswer(answers.Answer, frozen=True, kw_only=True):
-    """Whether requests should be sent here, check by check."""
-
-    ready: bool
-    checks: dict[str, bool]
-
-
-class StartedAnswer(answers.Answer, frozen=True, kw_only=True):
-    """The start is over."""
-
-    started: bool
 
 
 class SessionFigures(answers.Answer, frozen=True, kw_only=True):
@@ -159,102 +110,12 @@ class PingAnswer(answers.Answer, frozen=True, kw_only=True):
     processor_id: str
 
 
-def _uptime(kato: Kato) -> float:
-    return max(0.0, kato.clock() - kato.started_at)
-
-
-def memory_bytes() -> int:
-    """Resident bytes now, or the highest ever where the system does not say."""
-    try:
-        with open("/proc/self/statm", "rb") as figures:
-            return int(figures.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-async def _default_stm(kato: Kato) -> tuple[int, int]:
-    """Length and time of the default session, without bringing it about or prolonging it."""
-    state = await kato.peek(kato.sessions.default_id)
-    return (0, 0) if state is None else (len(state.stm), state.time)
-
-
-async def dependencies(kato: Kato) -> dict[str, Dependency]:
-    """Ask every store something small."""
-    found = {}
-    for name, question in (
-        ("sessions", kato.count_sessions),
-        ("patterns", lambda: kato.memory.patterns.count(kato.settings.base)),
-    ):
-        started, error = time.perf_counter(), None
-        try:
-            await question()
-        except errors.KatoError as problem:
-            error = problem.message
-        latency = (time.perf_counter() - started) * 1000
-        found[name] = Dependency(status="unhealthy" if error else "healthy", latency_ms=latency, error=error)
-    return found
-
-
-async def health(call: Call) -> HealthAnswer | Raw:
-    """Whether everything works, in one word and in detail."""
-    kato, settings = call.kato, call.settings
-    stores = await dependencies(kato)
-    issues = [f"{name}: {store.error}" for name, store in stores.items() if store.error]
-    if call.instance.draining:
-        issues.append("stopping")
-    healthy = not issues
-    answer = HealthAnswer(
-        status="healthy" if healthy else "unhealthy",
-        processor_status="healthy" if stores["patterns"].error is None else "unhealthy",
-        processor_id=kato.processor_id(settings.base),
-        processor_name=settings.processor_name,
-        base_processor_id=settings.base,
-        service_name="kato",
-        version=release(),
-        uptime=_uptime(kato),
-        uptime_seconds=_uptime(kato),
-        active_sessions=0 if stores["sessions"].error else await kato.count_sessions(),
-        stm_length=0 if stores["sessions"].error else (await _default_stm(kato))[0],
-        memory_usage=memory_bytes(),
-        timestamp=datetime.now(UTC).isoformat(),
-        issues=tuple(issues),
-        dependencies=stores,
-        features={"websocket_events": True, "v2": settings.enable_v2_features},
-    )
-    return answer if healthy else Raw(msgspec.json.encode(answer), 503)
-
-
-async def live(_call: Call) -> LiveAnswer:
-    """Touches nothing."""
-    return LiveAnswer(status="alive")
-
-
-def _checks(instance: Instance, stores: dict[str, Dependency]) -> ReadyAnswer:
-    checks = {
-        "started": instance.kato is not None,
-        "accepting": not instance.draining,
-        **{f"{name}_store": store.error is None for name, store in stores.items()},
-    }
-    return ReadyAnswer(ready=all(checks.values()), checks=checks)
-
-
-async def ready(call: Call) -> ReadyAnswer | Raw:
-    """Whether requests should be sent here."""
-    answer = _checks(call.instance, await dependencies(call.kato))
-    return answer if answer.ready else Raw(msgspec.json.encode(answer), 503)
-
-
-async def started(_call: Call) -> StartedAnswer:
-    """The service is built before the first request is accepted."""
-    return StartedAnswer(started=True)
-
-
 async def status(call: Call) -> StatusAnswer:
     """The process, and the session the call names (else the default one)."""
     kato, settings = call.kato, call.settings
     named = v1.named_session(call)
     if named is None:
-        length, ticks = await _default_stm(kato)
+        length, ticks = await default_stm(kato)
     else:
         state = await kato.session(named)
         call.session_id, length, ticks = named, len(state.stm), state.time
@@ -264,8 +125,8 @@ async def status(call: Call) -> StatusAnswer:
         processor_id=kato.processor_id(settings.base),
         processor_name=settings.processor_name,
         base_processor_id=settings.base,
-        uptime=_uptime(kato),
-        uptime_seconds=_uptime(kato),
+        uptime=kato.uptime,
+        uptime_seconds=kato.uptime,
         stm_length=length,
         time=ticks,
         session_id=named,
@@ -273,7 +134,9 @@ async def status(call: Call) -> StatusAnswer:
             total_sessions=kato.counters.sessions_created,
             active_sessions=active,
             expired_sessions=kato.counters.sessions_expired,
-            backend="sqlite",
+            backend=kato.health.dependencies["sessions"].name
+            if kato.settings.kato_store != "embedded"
+            else "sqlite",
         ),
         processors=_processors(kato),
         configuration=configuration.listing(kato.defaults),
@@ -305,18 +168,18 @@ async def metrics(call: Call) -> MetricsAnswer:
         observations_processed=kato.counters.observations,
         patterns_learned=kato.counters.patterns_learned,
         predictions_generated=kato.counters.predictions,
-        stm_size=(await _default_stm(kato))[0],
-        uptime_seconds=_uptime(kato),
+        stm_size=(await default_stm(kato))[0],
+        uptime_seconds=kato.uptime,
     )
 
 
 async def summary(call: Call) -> SummaryAnswer:
     """The figures of v2."""
     kato, counters = call.kato, call.kato.counters
-    uptime, active = _uptime(kato), await kato.count_sessions()
+    uptime, active = kato.uptime, await kato.count_sessions()
     used = resource.getrusage(resource.RUSAGE_SELF)
     resources = {
-        "memory_bytes": float(memory_bytes()),
+        "memory_bytes": float(process.memory_bytes()),
         "cpu_seconds": used.ru_utime + used.ru_stime,
     }
     if os.path.isdir(kato.settings.kato_data):
@@ -358,8 +221,8 @@ async def root(call: Call) -> RootAnswer:
         docs="/docs" if call.settings.docs_enabled else None,
         health="/health",
         status="running",
-        uptime_seconds=_uptime(call.kato),
-        architecture="embedded",
+        uptime_seconds=call.kato.uptime,
+        architecture="embedded" if call.settings.kato_store == "embedded" else "distributed",
         session_support=True,
     )
 
@@ -376,11 +239,41 @@ def routes(*, v2: bool) -> list[Route]:
     for prefix in prefixes:
         figures = (summary, SummaryAnswer) if prefix == "/v2" else (metrics, MetricsAnswer)
         found += [
-            _route(f"{prefix}/health", health, HealthAnswer, "Whether everything works", statuses=(503,)),
-            _route(f"{prefix}/health/live", live, LiveAnswer, "Whether the process runs"),
-            _route(f"{prefix}/health/ready", ready, ReadyAnswer, "Whether to send requests", statuses=(503,)),
-            _route(f"{prefix}/health/startup", started, StartedAnswer, "Whether the start is over"),
-            _route(f"{prefix}/health/detailed", health, HealthAnswer, "Check by check", statuses=(503,)),
+            _route(
+                f"{prefix}/health",
+                health.health,
+                health.HealthAnswer,
+                "Whether everything works",
+                statuses=(503,),
+            ),
+            _route(f"{prefix}/health/live", health.live, health.LiveAnswer, "Whether the process runs"),
+            _route(
+                f"{prefix}/health/ready",
+                health.ready,
+                health.ReadyAnswer,
+                "Whether to send requests",
+                statuses=(503,),
+            ),
+            _route(
+                f"{prefix}/health/startup",
+                health.started,
+                health.StartedAnswer,
+                "Whether the start is over",
+                statuses=(503,),
+            ),
+            _route(
+                f"{prefix}/connection-pools",
+                health.connection_pools,
+                health.PoolsAnswer,
+                "Connections to the servers",
+            ),
+            _route(
+                f"{prefix}/health/detailed",
+                health.health,
+                health.HealthAnswer,
+                "Check by check",
+                statuses=(503,),
+            ),
             _route(f"{prefix}/status", status, StatusAnswer, "What the process is busy with", sessioned=True),
             _route(f"{prefix}/metrics", figures[0], figures[1], "Figures since the start"),
             _route(f"{prefix}/ping", ping, PingAnswer, "Here I am"),

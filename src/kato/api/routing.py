@@ -18,6 +18,7 @@ from kato import validation
 from kato.api.errors import UnsupportedMediaType
 from kato.api.instance import Instance
 from kato.errors import KatoError, RequestTimeout, ValidationError
+from kato.ops.deadline import due
 from kato.service import Kato
 from kato.settings import Settings
 
@@ -143,8 +144,9 @@ class Route:
 async def within(seconds: float, work: Awaitable[Any]) -> Any:
     """Give up after `seconds`; what had already been handed to a store may still be done."""
     try:
-        async with asyncio.timeout(seconds):
-            return await work
+        with due(seconds):
+            async with asyncio.timeout(seconds):
+                return await work
     except TimeoutError:
         raise RequestTimeout(
             f"The request took longer than {seconds:g} s", retry_after=5, timeout=seconds

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import msgspec
 
 from kato import answers
-from kato.api.monitoring import memory_bytes
 from kato.api.routing import Call, Route
 from kato.errors import KatoError, MetricNotFound
+from kato.ops.process import memory_bytes
 from kato.ops.series import Point
 from kato.service import Kato
 

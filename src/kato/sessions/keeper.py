@@ -39,6 +39,7 @@ class Held:
         "stored_expiry",
         "updated_at",
         "users",
+        "wins",
     )
 
     def __init__(self, state: SessionState) -> None:
@@ -49,6 +50,7 @@ class Held:
         self.updated_at = 0.0
         # What follows matters where other processes change the sessions too; see `kato.sessions.shared`.
         self.users = 0
+        self.wins = 0
         self.delivered: tuple[float, int] | None = None
         self.delivering: tuple[float, int] | None = None
 

@@ -10,7 +10,7 @@ import pymongo
 import pytest
 from bson import Int64
 
-from kato.errors import DataCorrupted, DataDirectoryError, StorageError, ValidationError
+from kato.errors import ConfigurationError, DataCorrupted, DataDirectoryError, StorageError, ValidationError
 from kato.model import Pattern
 from kato.stores.mongo import MongoPatternStore
 from kato.stores.mongo import client as client_module
@@ -211,7 +211,7 @@ async def test_a_server_that_is_too_old() -> None:
 )
 async def test_a_wrong_url_is_told_without_quoting_it(url: str) -> None:
     store = store_of(url)
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         await store.open()
     assert "s3c" not in caught.value.message + repr(store)
     assert caught.value.__cause__ is None

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from kato.errors import DataCorrupted, DataDirectoryError, StorageError, ValidationError
+from kato.errors import ConfigurationError, DataCorrupted, DataDirectoryError, StorageError, ValidationError
 from kato.stores.postgres import PostgresPatternStore
 from kato.stores.postgres.schema import Migration, migrate, migrations
 from tests.contract.values import name, pattern, scanned
@@ -150,7 +150,7 @@ async def test_a_role_that_may_only_use_the_tables(
 )
 async def test_a_wrong_url_is_told_without_quoting_it(url: str) -> None:
     store = store_of(url)
-    with pytest.raises(StorageError, match="URL") as caught:
+    with pytest.raises(ConfigurationError, match="URL") as caught:
         await store.open()
     assert "s3cret" not in caught.value.message + repr(store)
     assert caught.value.__cause__ is None

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from redis.asyncio.connection import AbstractConnection
 
-from kato.errors import DataCorrupted, StorageError
+from kato.errors import ConfigurationError, DataCorrupted, StorageError
 from kato.stores.redis import RedisClient
 from kato.stores.redis.script import Script
 from tests.support import redis as support
@@ -328,7 +328,7 @@ async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
     ],
 )
 def test_a_url_that_makes_no_sense_is_refused_without_quoting_it(url: str) -> None:
-    with pytest.raises(StorageError) as refusal:
+    with pytest.raises(ConfigurationError) as refusal:
         RedisClient(url)
     assert str(refusal.value) == "Redis: the URL is not valid"
     assert refusal.value.__cause__ is None

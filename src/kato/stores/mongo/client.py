@@ -15,7 +15,7 @@ from pymongo.asynchronous.cursor import AsyncRawBatchCursor
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from kato.errors import DataDirectoryError, StorageError
+from kato.errors import ConfigurationError, DataDirectoryError
 from kato.stores.link import Link
 from kato.stores.mongo.failures import translated
 
@@ -208,7 +208,7 @@ class Client:
                 )
         except (PyMongoError, ValueError, TypeError):
             # Not chained: the driver's words quote the URL, a password among it.
-            raise StorageError("MongoDB: the database URL is not valid") from None
+            raise ConfigurationError("MongoDB: the database URL is not valid") from None
 
     def _database(self, client: AsyncMongoClient[Document]) -> Database:
         database = client.get_default_database("kato")

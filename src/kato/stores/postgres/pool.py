@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import asyncpg
 
-from kato.errors import StorageError
+from kato.errors import ConfigurationError
 from kato.stores.link import Link
 from kato.stores.postgres.failures import demoted, translated
 from kato.stores.postgres.schema import migrate, search_path
@@ -199,7 +199,7 @@ async def _first_connections(pool: _Pool) -> None:
         await pool
     except ValueError:
         # Not chained: the driver's words quote the URL, a password among it.
-        raise StorageError("PostgreSQL: the database URL is not valid") from None
+        raise ConfigurationError("PostgreSQL: the database URL is not valid") from None
 
 
 async def _keep(connection: Any) -> None:

@@ -93,6 +93,8 @@ class QdrantVectorStore:
         self._vectors = f"{prefix}_vectors_"
         self._exact = exact
         self._permits = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
+        self._used = 0
         self._acquire_timeout = acquire_timeout
         self._link: Link[AsyncQdrantClient] = Link("Qdrant", self._connect, self._disconnect)
         self._ready: set[str] = set()
@@ -124,16 +126,26 @@ class QdrantVectorStore:
                     await self._permits.acquire()
             except TimeoutError:
                 raise failure("too many requests are under way") from None
+            self._used += 1
             try:
                 with translated():
                     yield client
             finally:
+                self._used -= 1
                 self._permits.release()
 
     async def ping(self) -> None:
         """Ask for a sign of life; `StorageError` when there is none."""
         async with self._client() as client:
             await client.get_collections()
+
+    @property
+    def under_way(self) -> tuple[int, int]:
+        """How many requests may be sent before others have to wait for them, and how many are under way.
+
+        All travel over one client, none before it is made.
+        """
+        return (self._concurrency if self._link.made is not None else 0), self._used
 
     async def close(self) -> None:
         """Finish what was accepted and release every resource."""
@@ -316,20 +328,27 @@ class QdrantVectorStore:
                 yield [(name, tuple(content.tolist())) for name, content in rows]
 
     async def _names(self, marker: _Node) -> AsyncIterator[tuple[str, str]]:
+        async for record in self._all(self._collection(marker), "name", having("life", marker.life)):
+            yield name_of(record.payload), str(record.id)
+
+    async def _all(
+        self, collection: str, field: str, chosen: models.Filter | None = None
+    ) -> AsyncIterator[models.Record]:
+        """The points of a collection with one field of their payload; none while there is no such collection."""
         offset: Any = None
         while True:
             records: list[models.Record] = []
             with unless_missing():
                 async with self._client() as client:
                     records, offset = await client.scroll(
-                        self._collection(marker),
-                        scroll_filter=having("life", marker.life),
+                        collection,
+                        scroll_filter=chosen,
                         limit=_NAMES_AT_ONCE,
                         offset=offset,
-                        with_payload=["name"],
+                        with_payload=[field],
                     )
             for record in records:
-                yield name_of(record.payload), str(record.id)
+                yield record
             if offset is None:
                 return
 
@@ -346,6 +365,14 @@ class QdrantVectorStore:
             for name in [each.name for each in collections if each.name.startswith(self._vectors)]:
                 selector = models.FilterSelector(filter=having("node", node))
                 await client.delete(name, selector, wait=True)
+
+    async def nodes(self) -> list[str]:
+        """The ids of all nodes that hold vectors, ascending; one whose first was not acknowledged may be there."""
+        markers = [record.payload or {} async for record in self._all(self._markers, "node")]
+        try:
+            return sorted([str(payload["node"]) for payload in markers])
+        except KeyError as error:
+            raise damaged("a node's marker cannot be read") from error
 
 
 def _at_once(marker: _Node) -> int:

@@ -16,7 +16,7 @@ from redis.asyncio.sentinel import (
 )
 from redis.backoff import NoBackoff
 
-from kato.errors import StorageError
+from kato.errors import ConfigurationError
 
 _SENTINEL_PORT: Final = 26379
 # redis-py leaves these constructors without types.
@@ -39,7 +39,7 @@ class Address(NamedTuple):
 
 
 def locate(url: str, client_name: str, connect_timeout: float) -> Address:
-    """The address that `url` stands for; nothing is connected. `StorageError` for a URL that makes no sense.
+    """The address that `url` stands for; nothing is connected. `ConfigurationError` if it makes no sense.
 
     `redis://[user:password@]host:port/db`, the same with `rediss://` for TLS, `unix://path`, and
     `redis+sentinel://[user:password@]host:port,host:port/master/db` (`rediss+sentinel://`), the Sentinels' own
@@ -59,7 +59,7 @@ def locate(url: str, client_name: str, connect_timeout: float) -> Address:
         address = _sentinels(scheme, url, options) if plus else _server(url, options)
         address.connection()
     except Exception:  # noqa: BLE001 - whatever it says, it may quote the password
-        raise StorageError("Redis: the URL is not valid") from None
+        raise ConfigurationError("Redis: the URL is not valid") from None
     return address
 
 
