@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from kato import answers, validation
+from kato import answers, knowledge, validation
 from kato.answers import Answer
 from kato.service import Kato
 from kato.verbs.calls import Call
@@ -169,12 +169,12 @@ async def _patterns(kato: Kato, call: Call[Any]) -> Answer:
     query = validation.query(validation.PageQuery, dict(call.query))
     node = _node(kato, query)
     page = await kato.list_patterns(node, query.limit, query.cursor, query.symbol, query.min_frequency)
-    return answers.patterns(page, node)
+    return knowledge.patterns(page, node)
 
 
 async def _pattern(kato: Kato, call: Call[Any]) -> Answer:
     node = _asked_node(kato, call)
-    return answers.node_pattern(kato, await kato.get_pattern(node, call.path["pattern_id"]), node)
+    return knowledge.node_pattern(kato, await kato.get_pattern(node, call.path["pattern_id"]), node)
 
 
 async def _update_pattern(kato: Kato, call: Call[Any]) -> Answer:
@@ -182,27 +182,27 @@ async def _update_pattern(kato: Kato, call: Call[Any]) -> Answer:
     changed = await kato.update_pattern(
         node, call.path["pattern_id"], frequency=body.frequency, emotives=body.emotives
     )
-    return answers.node_pattern(kato, changed, node)
+    return knowledge.node_pattern(kato, changed, node)
 
 
 async def _delete_pattern(kato: Kato, call: Call[Any]) -> Answer:
     node = _asked_node(kato, call)
-    return answers.pattern_deleted(await kato.delete_pattern(node, call.path["pattern_id"]), node)
+    return knowledge.pattern_deleted(await kato.delete_pattern(node, call.path["pattern_id"]), node)
 
 
 async def _symbols(kato: Kato, call: Call[Any]) -> Answer:
     node = _asked_node(kato, call)
-    return answers.symbols(await kato.symbol_statistics(node), node)
+    return knowledge.symbols(node, *await kato.symbol_statistics(node))
 
 
 async def _affinities(kato: Kato, call: Call[Any]) -> Answer:
     node = _asked_node(kato, call)
-    return answers.AffinitiesAnswer(affinities=await kato.affinities(node), node_id=node)
+    return knowledge.affinities(node, *await kato.affinities(node))
 
 
 async def _affinity(kato: Kato, call: Call[Any]) -> Answer:
     node, symbol = _asked_node(kato, call), call.path["symbol"]
-    return answers.AffinityAnswer(symbol=symbol, affinity=await kato.affinity(node, symbol), node_id=node)
+    return knowledge.affinity(node, symbol, *await kato.affinity(node, symbol))
 
 
 HANDLERS: dict[str, Handler] = {

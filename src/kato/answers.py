@@ -5,17 +5,22 @@ HTTP encodes these Structs, the embedded API shows them: the same call has the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from kato import model
 from kato.engine import configuration
-from kato.results import BatchObserved, Existence, Finalized, Learned, Observed, PatternPage
+from kato.results import BatchObserved, Existence, Finalized, Learned, Observed
 from kato.service import Kato
 from kato.stores.ports import SessionPage
+
+Warnings: TypeAlias = tuple[str, ...] | UnsetType
+"""What was left out, a sentence each; not in the JSON when nothing was."""
+Stale: TypeAlias = bool | UnsetType
+"""True when the answer may lack what was learned elsewhere, because a server is down; else not in the JSON."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +28,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ObserveAnswer(Answer, frozen=True, kw_only=True):
-    """What one observation did."""
+    """What one observation did; `warnings` say what of it was left out because a server did not answer."""
 
     status: str
     session_id: str
@@ -32,6 +37,7 @@ class ObserveAnswer(Answer, frozen=True, kw_only=True):
     time: int
     unique_id: str
     auto_learned_pattern: str | None
+    warnings: Warnings = UNSET
 
 
 class SequenceItem(Answer, frozen=True, kw_only=True):
@@ -43,10 +49,11 @@ class SequenceItem(Answer, frozen=True, kw_only=True):
     time: int
     unique_id: str
     auto_learned_pattern: str | None
+    warnings: Warnings = UNSET
 
 
 class SequenceAnswer(Answer, frozen=True, kw_only=True):
-    """What a batch did."""
+    """What a batch did; `warnings` are those of all its items."""
 
     status: str
     session_id: str
@@ -58,6 +65,7 @@ class SequenceAnswer(Answer, frozen=True, kw_only=True):
     auto_learned_patterns: tuple[str, ...]
     final_learned_pattern: str | None
     isolated: bool
+    warnings: Warnings = UNSET
 
 
 class LearnAnswer(Answer, frozen=True, kw_only=True):
@@ -88,13 +96,17 @@ class ClearAnswer(Answer, frozen=True, kw_only=True):
 
 
 class PredictionsAnswer(Answer, frozen=True, kw_only=True):
-    """Ranked predictions, best first, and the futures they add up to."""
+    """Ranked predictions, best first, and the futures they add up to.
+
+    `stale` is true when they may lack what was learned elsewhere, because a server is down.
+    """
 
     predictions: tuple[model.Prediction, ...]
     future_potentials: tuple[model.FuturePotential, ...]
     session_id: str
     count: int
     time: float | None = None
+    stale: Stale = UNSET
 
 
 class SessionAnswer(Answer, frozen=True, kw_only=True):
@@ -179,7 +191,7 @@ class PerceptAnswer(Answer, frozen=True, kw_only=True):
 
 
 class CognitionAnswer(Answer, frozen=True, kw_only=True):
-    """What the session makes of it."""
+    """What the session makes of it; in it `stale` is true under the same circumstances as beside predictions."""
 
     cognition_data: dict[str, Any]
     session_id: str
@@ -196,83 +208,6 @@ class FinalizedAnswer(Answer, frozen=True, kw_only=True):
     session_id: str
     node_id: str
     message: str
-
-
-class PatternBody(Answer, frozen=True, kw_only=True):
-    """A learned pattern; emotives are the window of the latest observations, or what an update wrote."""
-
-    name: str
-    pattern_data: model.Events
-    length: int
-    frequency: int
-    emotives: tuple[model.Emotives, ...] | dict[str, tuple[float, ...]]
-    metadata: dict[str, tuple[str, ...]]
-
-
-class PatternFound(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A pattern with a status, or the message that there is none."""
-
-    status: str
-    pattern: PatternBody | None = None
-    message: str | None = None
-
-
-class NodePatternAnswer(Answer, frozen=True, kw_only=True):
-    """A pattern of a node, or that it has none of that name."""
-
-    pattern: PatternFound
-    node_id: str
-
-
-class PatternListAnswer(Answer, frozen=True, kw_only=True):
-    """A page of patterns in ascending order of name; `total` counts all of the node."""
-
-    patterns: tuple[PatternBody, ...]
-    count: int
-    total: int
-    next_cursor: str | None
-    user_id: str
-    node_id: str
-
-
-class PatternAnswer(Answer, frozen=True, kw_only=True):
-    """A pattern and whose it is."""
-
-    pattern: PatternBody
-    user_id: str
-    node_id: str
-    processor_id: str
-
-
-class PatternDeletedAnswer(Answer, frozen=True, kw_only=True):
-    """The pattern and all its influence are gone."""
-
-    status: str
-    pattern_name: str
-    user_id: str
-    node_id: str
-
-
-class SymbolsAnswer(Answer, frozen=True, kw_only=True):
-    """Every symbol the node has learned."""
-
-    symbols: dict[str, model.SymbolStatistics]
-    node_id: str
-
-
-class AffinitiesAnswer(Answer, frozen=True, kw_only=True):
-    """The affinity of every symbol that has one."""
-
-    affinities: dict[str, model.Emotives]
-    node_id: str
-
-
-class AffinityAnswer(Answer, frozen=True, kw_only=True):
-    """The summed emotives of one symbol."""
-
-    symbol: str
-    affinity: model.Emotives
-    node_id: str
 
 
 # From results ---------------------------------------------------------------------------------------------
@@ -297,6 +232,7 @@ def observed(kato: Kato, result: Observed, status: str = "okay") -> ObserveAnswe
         time=result.time,
         unique_id=result.unique_id,
         auto_learned_pattern=result.auto_learned_pattern,
+        warnings=result.warnings or UNSET,
     )
 
 
@@ -317,12 +253,14 @@ def sequence(kato: Kato, result: BatchObserved, status: str = "okay") -> Sequenc
                 time=item.time,
                 unique_id=item.unique_id,
                 auto_learned_pattern=item.auto_learned_pattern,
+                warnings=item.warnings or UNSET,
             )
             for item in result.results
         ),
         auto_learned_patterns=result.patterns,
         final_learned_pattern=result.final_learned_pattern,
         isolated=result.isolated,
+        warnings=result.warnings or UNSET,
     )
 
 
@@ -362,6 +300,7 @@ def predictions(
         future_potentials=found.future_potentials,
         session_id=state.session_id,
         count=len(ranked),
+        stale=found.stale or UNSET,
     )
 
 
@@ -445,56 +384,3 @@ def finalized(result: Finalized, state: model.SessionState) -> FinalizedAnswer:
         node_id=state.node_id,
         message=f"Finalized {result.patterns_processed} patterns",
     )
-
-
-def pattern(found: model.Pattern) -> PatternBody:
-    """A pattern with its full name."""
-    return PatternBody(
-        name=model.PATTERN_PREFIX + found.name,
-        pattern_data=found.events,
-        length=found.length,
-        frequency=found.frequency,
-        emotives=found.emotives,
-        metadata=found.metadata,
-    )
-
-
-def pattern_found(found: model.Pattern | None, asked: str, node_id: str) -> NodePatternAnswer:
-    """A pattern the way v3 shows it: one that is not there is no error."""
-    inner = (
-        PatternFound(status="error", message=f"Pattern {asked} not found")
-        if found is None
-        else PatternFound(status="okay", pattern=pattern(found))
-    )
-    return NodePatternAnswer(pattern=inner, node_id=node_id)
-
-
-def patterns(page: PatternPage, node_id: str) -> PatternListAnswer:
-    """A page of patterns."""
-    return PatternListAnswer(
-        patterns=tuple(pattern(found) for found in page.patterns),
-        count=len(page.patterns),
-        total=page.total,
-        next_cursor=page.cursor,
-        user_id=node_id,
-        node_id=node_id,
-    )
-
-
-def node_pattern(kato: Kato, found: model.Pattern, node_id: str) -> PatternAnswer:
-    """A pattern and whose it is."""
-    return PatternAnswer(
-        pattern=pattern(found), user_id=node_id, node_id=node_id, processor_id=kato.processor_id(node_id)
-    )
-
-
-def pattern_deleted(bare: str, node_id: str) -> PatternDeletedAnswer:
-    """The answer to a removal, by the bare name."""
-    return PatternDeletedAnswer(
-        status="deleted", pattern_name=model.PATTERN_PREFIX + bare, user_id=node_id, node_id=node_id
-    )
-
-
-def symbols(found: Sequence[model.SymbolStatistics], node_id: str) -> SymbolsAnswer:
-    """Symbol statistics by symbol."""
-    return SymbolsAnswer(symbols={figures.name: figures for figures in found}, node_id=node_id)

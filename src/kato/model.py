@@ -267,10 +267,14 @@ class FuturePotential(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Predictions(msgspec.Struct, frozen=True, kw_only=True):
-    """Ranked predictions, best first, and the futures they add up to."""
+    """Ranked predictions, best first, and the futures they add up to.
+
+    `stale` ones may lack what was learned elsewhere: their node could not be brought up to date.
+    """
 
     predictions: tuple[Prediction, ...] = ()
     future_potentials: tuple[FuturePotential, ...] = ()
+    stale: bool = False
 
 
 class SymbolStatistics(msgspec.Struct, frozen=True, gc=False):

@@ -59,7 +59,8 @@ class STM(list[list[str]]):
 class Predictions(list[Row]):
     """Predictions, best first: a list of dictionaries with every metric, and what they add up to.
 
-    `future_potentials` lists the futures that members share, with their share of the total weight.
+    `future_potentials` lists the futures that members share, with their share of the total weight. `stale` says
+    that they may lack what was learned elsewhere, because a server was down.
 
     >>> found = Predictions([{"name": "1dde44bd", "potential": 2.5, "similarity": 0.5, "evidence": 0.5,
     ...                       "frequency": 3, "matches": ["a"], "future": [["b"]]}])
@@ -71,9 +72,12 @@ class Predictions(list[Row]):
     [['b']]
     """
 
-    def __init__(self, predictions: Iterable[Row] = (), future_potentials: Iterable[Row] = ()) -> None:
+    def __init__(
+        self, predictions: Iterable[Row] = (), future_potentials: Iterable[Row] = (), stale: bool = False
+    ) -> None:
         super().__init__(predictions)
         self.future_potentials: list[Row] = list(future_potentials)
+        self.stale = stale
 
     @property
     def best(self) -> Row | None:
@@ -81,7 +85,7 @@ class Predictions(list[Row]):
         return self[0] if self else None
 
     def __repr__(self) -> str:
-        head = f"Predictions ({len(self)})"
+        head = self._head()
         if not self:
             return head
         titles = ("#", "pattern", "potential", "similarity", "evidence", "frequency", "matches", "future")
@@ -92,6 +96,9 @@ class Predictions(list[Row]):
             lines.append(f"  … {len(self) - ROWS_SHOWN} more")
         return "\n".join([head, *lines])
 
+    def _head(self) -> str:
+        return f"Predictions ({len(self)}{', stale' if self.stale else ''})"
+
     def _repr_html_(self) -> str:
         titles = ("#", "pattern", "potential", "similarity", "evidence", "past", "present", "future")
         head = "".join(f"<th {_CELL}>{title}</th>" for title in titles)
@@ -100,7 +107,7 @@ class Predictions(list[Row]):
         if len(self) > ROWS_SHOWN:
             more = f"… {len(self) - ROWS_SHOWN} more"
             rows += f'<tr><td {_CELL} colspan="{len(titles)}">{more}</td></tr>'
-        caption = f"<caption>Predictions ({len(self)})</caption>"
+        caption = f"<caption>{self._head()}</caption>"
         return f"<table {_TABLE}>{caption}<tr>{head}</tr>{rows}</table>{self._futures_html()}"
 
     def _futures_html(self) -> str:

@@ -17,7 +17,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """What one observation did. `auto_learned_pattern` is the full name (`PTRN|...`) of an automatic learn."""
+    """What one observation did. `auto_learned_pattern` is the full name (`PTRN|...`) of an automatic learn.
+
+    `warnings` say what of the observation was left out, a sentence each.
+    """
 
     session_id: str
     node_id: str
@@ -26,6 +29,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     time: int
     auto_learned_pattern: str | None = None
     symbols: Event = ()
+    warnings: tuple[str, ...] = ()
 
 
 class BatchItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +40,7 @@ class BatchItem(msgspec.Struct, frozen=True, kw_only=True):
     time: int
     unique_id: str
     auto_learned_pattern: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class BatchObserved(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +48,7 @@ class BatchObserved(msgspec.Struct, frozen=True, kw_only=True):
 
     `patterns` are the full names of all patterns learned in it, in order, empty names left out;
     `final_learned_pattern` is None when no learn at the end was attempted, "" when the STM held too little.
+    `warnings` are those of all items, each sentence once.
     """
 
     session_id: str
@@ -53,6 +59,7 @@ class BatchObserved(msgspec.Struct, frozen=True, kw_only=True):
     patterns: tuple[str, ...]
     final_learned_pattern: str | None
     isolated: bool
+    warnings: tuple[str, ...] = ()
 
 
 class Learned(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +85,12 @@ class Finalized(msgspec.Struct, frozen=True):
 
 
 class PatternPage(msgspec.Struct, frozen=True):
-    """A page of patterns in ascending order of name; `cursor` continues after it, None at the end."""
+    """A page of patterns in ascending order of name; `cursor` continues after it, None at the end.
+
+    A `stale` one may lack what was learned elsewhere.
+    """
 
     patterns: tuple[Pattern, ...]
     cursor: str | None
     total: int
+    stale: bool = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from kato.model import (
 )
 from kato.ops.counters import Counters
 from kato.ops.events import EventBus
+from kato.ops.health import Health
 from kato.ops.series import Series
 from kato.results import (
     Batch,
@@ -48,6 +49,8 @@ from kato.teaching import Teaching
 T = TypeVar("T", bound=msgspec.Struct)
 
 NEIGHBOURS = 3
+Stale: TypeAlias = bool
+"""Whether what comes with it may lack what was learned elsewhere: the node could not be brought up to date."""
 
 
 class Kato:
@@ -65,6 +68,7 @@ class Kato:
         events: EventBus,
         counters: Counters,
         clock: Callable[[], float] = time.time,
+        health: Health | None = None,
     ) -> None:
         self.settings = settings
         self.sessions = sessions
@@ -73,12 +77,18 @@ class Kato:
         self.counters = counters
         self.series = Series()
         self.clock = clock
+        self.health = health or Health({}, events, clock)
         self.started_at = clock()
         self.defaults = settings.defaults()
         self._config_of_new: dict[str, Any] = {}
         self.teaching = Teaching(memory, events, counters, settings, clock, outbox=not sessions.exclusive)
         if isinstance(sessions, SharedSessions):
             sessions.deliver = self.teaching.deliver
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return max(0.0, self.clock() - self.started_at)
 
     # Sessions --------------------------------------------------------------------------------
 
@@ -200,7 +210,11 @@ class Kato:
     # Observing and learning --------------------------------------------------------------------------------
 
     async def observe(self, session_id: str, observation: Observation, key: str | None = None) -> Observed:
-        """Show a session one observation; a call repeated with the same `key` returns the first answer."""
+        """Show a session one observation; a call repeated with the same `key` returns the first answer.
+
+        `warnings` in the answer say what was left out because a server did not answer. An automatic learn is never
+        left out: when it cannot be done, the observation is refused.
+        """
         self.teaching.check(observation)
         shown = 0
 
@@ -311,8 +325,8 @@ class Kato:
     async def _predict(self, state: SessionState, events: Events) -> Predictions:
         if not events:
             return Predictions()
-        node = await self.memory.node(state.node_id)
-        return await node.predict(events, self.configuration(state))
+        node = await self.memory.fresh(state.node_id)
+        return await node.predict(events, self.configuration(state), refreshed=True)
 
     async def percept_data(self, session_id: str) -> tuple[dict[str, Any], SessionState]:
         """What the session perceived last."""
@@ -320,12 +334,13 @@ class Kato:
         return observing.percept_data(state), state
 
     async def cognition_data(self, session_id: str) -> tuple[dict[str, Any], SessionState]:
-        """What the session makes of it: predictions of the latest observation, emotives, symbols."""
+        """What the session makes of it: predictions of the latest observation (perhaps `stale`), emotives, symbols."""
         state = await self.sessions.get(session_id)
         found = Predictions()
         if self.configuration(state).process_predictions:
             found = await self._predict(state, observing.observed_state(state))
-        return observing.cognition_data(state, found.predictions), state
+        data = observing.cognition_data(state, found.predictions)
+        return data | ({"stale": True} if found.stale else {}), state
 
     # Long-term memory --------------------------------------------------------------------------------
 
@@ -372,23 +387,28 @@ class Kato:
         """Remove a pattern and all its influence; returns its bare name."""
         return await (await self._node(node_id)).delete(name)
 
-    async def symbol_statistics(self, node_id: str | None) -> list[SymbolStatistics]:
+    async def symbol_statistics(self, node_id: str | None) -> tuple[list[SymbolStatistics], Stale]:
         """Every symbol the node has learned, ascending."""
-        return (await self._fresh(node_id)).symbol_statistics()
+        node = await self._fresh(node_id)
+        return node.symbol_statistics(), node.stale
 
-    async def affinities(self, node_id: str | None) -> dict[str, Emotives]:
+    async def affinities(self, node_id: str | None) -> tuple[dict[str, Emotives], Stale]:
         """The affinity of every symbol that has one."""
-        return (await self._fresh(node_id)).affinities()
+        node = await self._fresh(node_id)
+        return node.affinities(), node.stale
 
-    async def affinity(self, node_id: str | None, symbol: str) -> Emotives:
+    async def affinity(self, node_id: str | None, symbol: str) -> tuple[Emotives, Stale]:
         """The summed emotives of a symbol over the patterns that hold it; empty when there are none."""
-        return (await self._fresh(node_id)).affinity(symbol)
+        node = await self._fresh(node_id)
+        return node.affinity(symbol), node.stale
 
     async def totals(self, node_id: str | None) -> Totals:
         """Figures of the whole node."""
         return (await self._fresh(node_id)).totals()
 
     async def close(self) -> None:
-        """Stop in order: sessions first (they hold unsaved accesses), then long-term memory."""
+        """Stop in order: sessions first (they hold unsaved accesses), then long-term memory, then events."""
+        await self.health.close()
         await self.sessions.close()
         await self.memory.close()
+        await self.events.close()

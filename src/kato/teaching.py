@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from kato.engine import learning, naming, observing
-from kato.errors import VectorDimensionError
+from kato.errors import StorageError, VectorDimensionError
+from kato.memory.patience import half
 from kato.memory.registry import Memory
 from kato.model import PATTERN_PREFIX, Lesson, Observation, Pending, SessionConfig, SessionState
 from kato.ops.counters import Counters
@@ -19,6 +20,7 @@ from kato.settings import Settings
 from kato.stores.sqlite.vectors import distances
 
 NEIGHBOURS = 3
+VECTORS_LEFT_OUT = "vectors were left out: {server} does not answer, the observation was taken without them"
 
 
 class Teaching:
@@ -29,6 +31,9 @@ class Teaching:
 
     Every method takes the state as it is and returns the next one with the answer. What one request teaches carries
     one operation id, which is the same again when the request is repeated on the same state, and so counts once.
+
+    Where the vectors have a server of their own (`memory.vectors_server`) an observation goes on without its vectors
+    while that does not answer, and says so. A learn does not: a pattern never names a vector that is not there.
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class Teaching:
         self, state: SessionState, observation: Observation, config: SessionConfig
     ) -> tuple[SessionState, Observed]:
         """One observation, with the automatic learn it may set off."""
-        seen = await self._observe(state, observation, config, _operation(state, 0))
+        seen, warnings = await self._see(state, observation, config, _operation(state, 0))
         after, lesson = seen.state, seen.lesson
         if lesson is not None:
             after = await self._keep(after, [lesson])
@@ -88,6 +93,7 @@ class Teaching:
             time=after.time,
             auto_learned_pattern=None if lesson is None else PATTERN_PREFIX + lesson.name,
             symbols=seen.event,
+            warnings=warnings,
         )
 
     async def observe_batch(
@@ -96,15 +102,17 @@ class Teaching:
         """Many observations in order (behaviour.md 5); everything they teach is stored together at the end."""
         first, lessons, results, names = state, list[Lesson](), list[BatchItem](), list[str]()
         final: str | None = None
-        part = 0
+        part, lost = 0, tuple[str, ...]()
         for position, observation in enumerate(batch.observations):
             if batch.clear_stm_between and position:
                 state = msgspec.structs.replace(state, stm=(), stm_ids=())
-            if observation.vectors and lessons:
+            if observation.vectors and lessons and not lost:
                 # What this batch has learned so far must be found by its later vectors.
                 state, lessons, part = await self._keep(state, lessons), [], part + 1
             operation = _operation(first, part)
-            seen = await self._observe(state, observation, config, operation)
+            # A server that did not answer is not asked again: there may be a thousand more vectors.
+            seen, warnings = await self._see(state, observation, config, operation, asking=not lost)
+            lost = lost or warnings
             state, found = seen.state, [] if seen.lesson is None else [seen.lesson]
             if batch.learn_after_each and state.stm:
                 state, lesson = learning.learn(state, config, operation)
@@ -119,6 +127,7 @@ class Teaching:
                     time=state.time,
                     unique_id=observation.unique_id or f"seq-obs-{uuid.uuid4().hex}",
                     auto_learned_pattern=None if seen.lesson is None else PATTERN_PREFIX + seen.lesson.name,
+                    warnings=warnings,
                 )
             )
         if batch.learn_at_end and state.stm:
@@ -137,6 +146,7 @@ class Teaching:
             patterns=tuple(names),
             final_learned_pattern=final,
             isolated=batch.clear_stm_between,
+            warnings=lost,
         )
 
     async def learn(self, state: SessionState, config: SessionConfig) -> tuple[SessionState, Learned]:
@@ -182,19 +192,61 @@ class Teaching:
         if not any(observation.vectors for observation in sequence):
             return state, observing.lesson_of_sequence(sequence, config, operation, stm_limit=limit)
         for observation in sequence:
-            state = (await self._observe(state, observation, config, operation)).state
+            # Nobody would read a warning here, so nothing is left out.
+            neighbours = await self._neighbours(state, observation) if observation.vectors else ()
+            state = self._observed(state, observation, neighbours, config, operation).state
         return learning.learn(state, config, operation)
 
-    async def _observe(
-        self, state: SessionState, observation: Observation, config: SessionConfig, operation: str
-    ) -> observing.Observed:
-        neighbours: Sequence[str] = ()
+    async def _see(
+        self,
+        state: SessionState,
+        observation: Observation,
+        config: SessionConfig,
+        operation: str,
+        *,
+        asking: bool = True,
+    ) -> tuple[observing.Observed, tuple[str, ...]]:
+        """One observation, with warnings: its vectors are left out while their server does not answer.
+
+        Not `asking`: that is known already.
+        """
+        warnings: tuple[str, ...] = ()
         if observation.vectors:
-            vector = naming.sum_vectors(observation.vectors)
-            nearest = await self._memory.vectors.nearest(state.node_id, vector, NEIGHBOURS)
-            if state.pending is not None and state.pending.vectors:
-                nearest = await self._among(state, vector, nearest)
-            neighbours = [name for name, _ in nearest]
+            neighbours = await self._neighbours_if_possible(state, observation) if asking else None
+            if neighbours is not None:
+                return self._observed(state, observation, neighbours, config, operation), ()
+            observation = msgspec.structs.replace(observation, vectors=())
+            warnings = (VECTORS_LEFT_OUT.format(server=self._memory.vectors_server),)
+        return self._observed(state, observation, (), config, operation), warnings
+
+    async def _neighbours_if_possible(
+        self, state: SessionState, observation: Observation
+    ) -> Sequence[str] | None:
+        """None when the vectors have a server of their own that does not answer."""
+        try:
+            with half():
+                return await self._neighbours(state, observation)
+        except StorageError as error:
+            if self._memory.vectors_server is None or not error.retry_helps:
+                raise
+            return None
+
+    async def _neighbours(self, state: SessionState, observation: Observation) -> Sequence[str]:
+        """The names of the known vectors nearest to the sum of the observation's, nearest first."""
+        vector = naming.sum_vectors(observation.vectors)
+        nearest = await self._memory.vectors.nearest(state.node_id, vector, NEIGHBOURS)
+        if state.pending is not None and state.pending.vectors:
+            nearest = await self._among(state, vector, nearest)
+        return [name for name, _ in nearest]
+
+    def _observed(
+        self,
+        state: SessionState,
+        observation: Observation,
+        neighbours: Sequence[str],
+        config: SessionConfig,
+        operation: str,
+    ) -> observing.Observed:
         return observing.observe(
             state, observation, neighbours, config, operation, stm_limit=self._settings.max_stm_size
         )
@@ -232,7 +284,9 @@ class Teaching:
     async def deliver(self, state: SessionState) -> None:
         """Make durable what is pending in `state`; once or many times comes to the same."""
         pending = state.pending or Pending()
-        await self._store(msgspec.structs.replace(state, vectors=pending.vectors), pending.lessons)
+        # The rest of the time is for taking it back.
+        with half():
+            await self._store(msgspec.structs.replace(state, vectors=pending.vectors), pending.lessons)
 
     async def _store(self, state: SessionState, lessons: Sequence[Lesson]) -> SessionState:
         """Make lessons durable (vectors first: a pattern never names a vector that is not there)."""

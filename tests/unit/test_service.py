@@ -642,10 +642,8 @@ async def test_patterns_can_be_looked_at_and_edited(kato: Kato, session: str) ->
     with pytest.raises(errors.ValidationError):
         await kato.update_pattern("node", full("a b"), emotives={"joy": [1.0] * 6})
     assert await kato.delete_pattern("node", full("a b")) == full("a b").removeprefix(PATTERN_PREFIX)
-    assert await kato.symbol_statistics("node") == [
-        SymbolStatistics("b", 1, 1),
-        SymbolStatistics("c", 1, 1),
-    ]
+    statistics = [SymbolStatistics("b", 1, 1), SymbolStatistics("c", 1, 1)]
+    assert await kato.symbol_statistics("node") == (statistics, False)
     assert await kato.totals("node") == Totals(1, 1, 2, 2)
     for call in (kato.get_pattern, kato.delete_pattern, kato.update_pattern):
         with pytest.raises(errors.PatternNotFound):
@@ -655,9 +653,9 @@ async def test_patterns_can_be_looked_at_and_edited(kato: Kato, session: str) ->
 async def test_affinities_are_those_of_the_patterns(kato: Kato, session: str) -> None:
     await kato.observe(session, seen("ab", joy=2.0))
     await kato.learn(session)
-    assert await kato.affinities("node") == {"a": {"joy": 2.0}, "b": {"joy": 2.0}}
-    assert await kato.affinity("node", "a") == {"joy": 2.0}
-    assert await kato.affinity("node", "unknown") == {}
+    assert await kato.affinities("node") == ({"a": {"joy": 2.0}, "b": {"joy": 2.0}}, False)
+    assert await kato.affinity("node", "a") == ({"joy": 2.0}, False)
+    assert await kato.affinity("node", "unknown") == ({}, False)
 
 
 async def test_no_node_named_means_the_instances_own(kato: Kato) -> None:

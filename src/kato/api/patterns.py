@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kato import answers, errors, validation
-from kato.answers import PatternAnswer, PatternDeletedAnswer
+from kato import errors, knowledge, validation
 from kato.api.routing import Call, Route
 from kato.model import Pattern
 from kato.validation import OwnerQuery, PageQuery, PatternUpdate
@@ -20,26 +19,26 @@ def _node(call: Call) -> str:
     return validation.owner(query.node_id, "node_id") or call.settings.base
 
 
-def _shown(call: Call, found: Pattern, node_id: str) -> PatternAnswer:
-    return answers.node_pattern(call.kato, found, node_id)
+def _shown(call: Call, found: Pattern, node_id: str) -> knowledge.PatternAnswer:
+    return knowledge.node_pattern(call.kato, found, node_id)
 
 
-async def page(call: Call) -> answers.PatternListAnswer:
+async def page(call: Call) -> knowledge.PatternListAnswer:
     """A page of patterns."""
     query, node_id = call.query, _node(call)
     found = await call.kato.list_patterns(
         node_id, query.limit, query.cursor, query.symbol, query.min_frequency
     )
-    return answers.patterns(found, node_id)
+    return knowledge.patterns(found, node_id)
 
 
-async def show(call: Call) -> PatternAnswer:
+async def show(call: Call) -> knowledge.PatternAnswer:
     """One pattern."""
     node_id = _node(call)
     return _shown(call, await call.kato.get_pattern(node_id, call.parameters[0]), node_id)
 
 
-async def update(call: Call, body: PatternUpdate) -> PatternAnswer:
+async def update(call: Call, body: PatternUpdate) -> knowledge.PatternAnswer:
     """Change a pattern."""
     node_id = _node(call)
     changed = await call.kato.update_pattern(
@@ -48,11 +47,11 @@ async def update(call: Call, body: PatternUpdate) -> PatternAnswer:
     return _shown(call, changed, node_id)
 
 
-async def delete(call: Call) -> PatternDeletedAnswer:
+async def delete(call: Call) -> knowledge.PatternDeletedAnswer:
     """Remove a pattern."""
     node_id = _node(call)
     bare = await call.kato.delete_pattern(node_id, call.parameters[0])
-    return answers.pattern_deleted(bare, node_id)
+    return knowledge.pattern_deleted(bare, node_id)
 
 
 def routes() -> list[Route]:
@@ -64,7 +63,7 @@ def routes() -> list[Route]:
             method="GET",
             path="/v2/patterns",
             handler=page,
-            answers=(answers.PatternListAnswer,),
+            answers=(knowledge.PatternListAnswer,),
             summary="List the patterns of a node",
             tag=TAG,
             query=PageQuery,
@@ -73,7 +72,7 @@ def routes() -> list[Route]:
             method="GET",
             path=one,
             handler=show,
-            answers=(PatternAnswer,),
+            answers=(knowledge.PatternAnswer,),
             summary="Show a pattern",
             **missing,
         ),
@@ -82,7 +81,7 @@ def routes() -> list[Route]:
                 method=method,
                 path=one,
                 handler=update,
-                answers=(PatternAnswer,),
+                answers=(knowledge.PatternAnswer,),
                 summary="Change the frequency or the emotives of a pattern",
                 request=PatternUpdate,
                 **missing,
@@ -93,7 +92,7 @@ def routes() -> list[Route]:
             method="DELETE",
             path=one,
             handler=delete,
-            answers=(PatternDeletedAnswer,),
+            answers=(knowledge.PatternDeletedAnswer,),
             summary="Remove a pattern and all its influence",
             **missing,
         ),

@@ -10,18 +10,23 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
-from kato import answers, errors, validation
+from kato import answers, errors, knowledge, validation
+from kato.answers import Stale, Warnings
 from kato.api import v3
 from kato.api.routing import Call, Handler, Route
 from kato.engine import configuration
-from kato.model import Events, Observation, Prediction
+from kato.model import Events, Observation, Prediction, Predictions
 from kato.results import Batch
 from kato.service import Kato
 from kato.validation import BatchRequest, ObservationRequest
 
 TAG = "v1"
 READ_ONLY_GENES = ("indexer_type", "id", "name")
+PREDICTIONS_LEFT_OUT = (
+    "final_predictions were left out: they cannot be had at the moment, ask for predictions later"
+)
 
 
 class V1Answer(answers.Answer, frozen=True, kw_only=True):
@@ -32,22 +37,25 @@ class V1Answer(answers.Answer, frozen=True, kw_only=True):
 
 
 class V1Observed(V1Answer, frozen=True, kw_only=True):
-    """What one observation did."""
+    """What one observation did; `warnings` say what of it was left out because a server did not answer."""
 
     status: str
     auto_learned_pattern: str | None
     time: int
     unique_id: str
+    warnings: Warnings = UNSET
 
 
 class V1Sequence(V1Answer, frozen=True, kw_only=True):
-    """What a batch did, and what its end resembles."""
+    """What a batch did, and what its end resembles; `stale` and `warnings` as in the single answers."""
 
     status: str
     observations_processed: int
     patterns_learned: tuple[str, ...]
     individual_results: tuple[V1Observed, ...]
     final_predictions: tuple[Prediction, ...]
+    stale: Stale = UNSET
+    warnings: Warnings = UNSET
 
 
 class V1Stm(V1Answer, frozen=True, kw_only=True):
@@ -71,9 +79,10 @@ class V1Done(V1Answer, frozen=True, kw_only=True):
 
 
 class V1Predictions(V1Answer, frozen=True, kw_only=True):
-    """Ranked predictions, best first."""
+    """Ranked predictions, best first; `stale` is true when they may lack what was learned elsewhere."""
 
     predictions: tuple[Prediction, ...]
+    stale: Stale = UNSET
 
 
 class V1Percept(V1Answer, frozen=True, kw_only=True):
@@ -91,7 +100,7 @@ class V1Cognition(V1Answer, frozen=True, kw_only=True):
 class V1Pattern(V1Answer, frozen=True, kw_only=True):
     """A learned pattern."""
 
-    pattern: answers.PatternBody
+    pattern: knowledge.PatternBody
 
 
 class V1Gene(V1Answer, frozen=True, kw_only=True):
@@ -122,6 +131,7 @@ async def observe(
         auto_learned_pattern=seen.auto_learned_pattern,
         time=seen.time,
         unique_id=seen.unique_id,
+        warnings=seen.warnings or UNSET,
     )
 
 
@@ -129,7 +139,15 @@ async def observe_sequence(kato: Kato, session_id: str, batch: Batch, key: str |
     """Show many observations and predict from the end of them."""
     seen = await kato.observe_sequence(session_id, batch, key)
     processor_id = kato.processor_id(seen.node_id)
-    final = (await kato.predictions(session_id))[0].predictions if seen.final_stm_length else ()
+    final, warnings = Predictions(), seen.warnings
+    if seen.final_stm_length:
+        try:
+            final, _ = await kato.predictions(session_id)
+        except (errors.StorageError, errors.ServiceUnavailable) as error:
+            if not error.retry_helps:
+                raise
+            # The batch is done: who was told that it failed would show it again.
+            warnings = (*warnings, PREDICTIONS_LEFT_OUT)
     return V1Sequence(
         status="okay",
         processor_id=processor_id,
@@ -144,10 +162,13 @@ async def observe_sequence(kato: Kato, session_id: str, batch: Batch, key: str |
                 auto_learned_pattern=item.auto_learned_pattern,
                 time=item.time,
                 unique_id=item.unique_id,
+                warnings=item.warnings or UNSET,
             )
             for item in seen.results
         ),
-        final_predictions=final,
+        final_predictions=final.predictions,
+        stale=final.stale or UNSET,
+        warnings=warnings or UNSET,
     )
 
 
@@ -182,7 +203,10 @@ async def predictions(kato: Kato, session_id: str, unique_id: str | None = None)
     """What the STM resembles."""
     found, state = await kato.predictions(session_id, unique_id)
     return V1Predictions(
-        predictions=found.predictions, processor_id=kato.processor_id(state.node_id), session_id=session_id
+        predictions=found.predictions,
+        processor_id=kato.processor_id(state.node_id),
+        session_id=session_id,
+        stale=found.stale or UNSET,
     )
 
 
@@ -265,14 +289,14 @@ async def _cognition_data(call: Call) -> V1Cognition:
     )
 
 
-async def _pattern(call: Call) -> V1Pattern | answers.NodePatternAnswer:
+async def _pattern(call: Call) -> V1Pattern | knowledge.NodePatternAnswer:
     node_id = v3.named_node(call) if call.settings.enable_v2_features else None
     if node_id is not None:
         return await v3.pattern(call, node_id)
     state = await call.kato.session(await choose_session(call))
     found = await call.kato.get_pattern(state.node_id, call.parameters[0])
     return V1Pattern(
-        pattern=answers.pattern(found),
+        pattern=knowledge.pattern(found),
         processor_id=call.kato.processor_id(state.node_id),
         session_id=state.session_id,
     )
@@ -374,7 +398,7 @@ def _routes(prefix: str) -> list[Route]:
             "GET",
             "/pattern/{pattern_id}",
             _pattern,
-            (V1Pattern, answers.NodePatternAnswer),
+            (V1Pattern, knowledge.NodePatternAnswer),
             "A pattern; with node_id (or a node header) in the v3 form, where an unknown one is no error",
             query=v3.NodeQuery,
             node_headers=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kato import answers, validation
+from kato import knowledge, validation
 from kato.api import sessions
 from kato.api.routing import Call, Route
 from kato.errors import PatternNotFound
@@ -37,42 +37,40 @@ def _node(call: Call) -> str:
     return named_node(call) or DEFAULT_NODE
 
 
-async def pattern(call: Call, node_id: str) -> answers.NodePatternAnswer:
+async def pattern(call: Call, node_id: str) -> knowledge.NodePatternAnswer:
     """A pattern; one that is not there is an answer, not an error."""
     asked = call.parameters[0]
     try:
         found = await call.kato.get_pattern(node_id, asked)
     except PatternNotFound:
-        return answers.pattern_found(None, asked, node_id)
-    return answers.pattern_found(found, asked, node_id)
+        return knowledge.pattern_found(None, asked, node_id)
+    return knowledge.pattern_found(found, asked, node_id)
 
 
-async def symbols(call: Call) -> answers.SymbolsAnswer:
+async def symbols(call: Call) -> knowledge.SymbolsAnswer:
     """Frequencies of all symbols."""
     node_id = _node(call)
-    return answers.symbols(await call.kato.symbol_statistics(node_id), node_id)
+    return knowledge.symbols(node_id, *await call.kato.symbol_statistics(node_id))
 
 
-async def affinities(call: Call) -> answers.AffinitiesAnswer:
+async def affinities(call: Call) -> knowledge.AffinitiesAnswer:
     """Affinities of all symbols."""
     node_id = _node(call)
-    return answers.AffinitiesAnswer(affinities=await call.kato.affinities(node_id), node_id=node_id)
+    return knowledge.affinities(node_id, *await call.kato.affinities(node_id))
 
 
-async def affinity(call: Call) -> answers.AffinityAnswer:
+async def affinity(call: Call) -> knowledge.AffinityAnswer:
     """Affinity of one symbol."""
     node_id, symbol = _node(call), call.parameters[0]
-    return answers.AffinityAnswer(
-        symbol=symbol, affinity=await call.kato.affinity(node_id, symbol), node_id=node_id
-    )
+    return knowledge.affinity(node_id, symbol, *await call.kato.affinity(node_id, symbol))
 
 
 def routes() -> list[Route]:
     """Sessions and symbols."""
     symbol_routes = (
-        ("/symbols/stats", symbols, answers.SymbolsAnswer, "Frequencies of all symbols of a node"),
-        ("/symbols/affinity", affinities, answers.AffinitiesAnswer, "Affinities of all symbols of a node"),
-        ("/symbols/{symbol}/affinity", affinity, answers.AffinityAnswer, "Affinity of one symbol"),
+        ("/symbols/stats", symbols, knowledge.SymbolsAnswer, "Frequencies of all symbols of a node"),
+        ("/symbols/affinity", affinities, knowledge.AffinitiesAnswer, "Affinities of all symbols of a node"),
+        ("/symbols/{symbol}/affinity", affinity, knowledge.AffinityAnswer, "Affinity of one symbol"),
     )
     return [
         *sessions.routes(VOCABULARY),

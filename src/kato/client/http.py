@@ -56,9 +56,9 @@ PATHS: dict[str, tuple[str, str]] = {
 CLASSES: dict[str, type[KatoError]] = {
     kind.code: kind
     for _, kind in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(kind, KatoError) and kind is not KatoError
+    if issubclass(kind, KatoError) and kind is not KatoError and "code" in vars(kind)
 }
-"""The class of every error code that KATO raises."""
+"""The class of every error code; a kind without a code of its own comes back as what it is a kind of."""
 
 _BY_STATUS: dict[int, type[KatoError]] = {
     kind.status: kind

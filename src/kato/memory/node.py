@@ -46,19 +46,25 @@ class Node:
 
     Where other instances change the same patterns, `follower` tells them and learns of theirs. The verbs that are
     coroutines look there before they answer; the others answer from the index as the last `refresh` left it.
-    `stale` says that the latest look failed and answers may lack what others taught.
+    `available` tells whether the store is known to answer.
     """
 
     def __init__(
-        self, node_id: str, store: PatternStore, threads: Executor, follower: Follower | None = None
+        self,
+        node_id: str,
+        store: PatternStore,
+        threads: Executor,
+        follower: Follower | None = None,
+        available: Callable[[], bool] = lambda: True,
     ) -> None:
         self.node_id = node_id
         self.users = 0
-        self.stale = False
         self._store = store
         self._threads = threads
         self._turns = Turns()
         self._follower = follower
+        self._available = available
+        self._behind = False
         self._contents = Contents()
         self._touched: set[str] | None = None
 
@@ -73,6 +79,11 @@ class Node:
         async for batch in self._store.scan(self.node_id):
             await loop.run_in_executor(self._threads, contents.load, batch)
         return contents
+
+    @property
+    def stale(self) -> bool:
+        """Whether answers may lack what others taught: the latest look failed, or the store does not answer."""
+        return self._behind or not self._available()
 
     def memory_bytes(self) -> int:
         """Bytes the index of this node holds."""
@@ -95,7 +106,7 @@ class Node:
             in_step = False
         finally:
             self.users -= 1
-        self.stale = not in_step
+        self._behind = not in_step
         return in_step
 
     async def _require_refresh(self, *, complete: bool) -> None:
@@ -253,11 +264,12 @@ class Node:
     ) -> PatternPage:
         """Patterns in ascending order of name after `cursor`."""
         await self.refresh()
-        index = self._contents.index
+        stale, index = self.stale, self._contents.index
         names = index.page(cursor, limit + 1, symbol, min_frequency)
         records = await self._store.fetch(self.node_id, names[:limit])
         patterns = tuple(records[name] for name in names[:limit] if name in records)
-        return PatternPage(patterns, names[limit - 1] if len(names) > limit else None, len(index))
+        cursor = names[limit - 1] if len(names) > limit else None
+        return PatternPage(patterns, cursor, len(index), stale)
 
     async def update(
         self,
@@ -351,20 +363,22 @@ class Node:
         """What the STM resembles; see behaviour.md 8. `refreshed`: the caller has just done that."""
         if not refreshed and self._follower is not None:
             await self.refresh()
-        contents = self._contents
+        stale, contents = self.stale, self._contents
         quick = (
             len(contents.index) <= QUICK_PATTERNS
             and config.use_token_matching
             and not config.fuzzy_token_threshold
         )
         if quick:
-            return self._predict(stm, config, contents)
-        self.users += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._predict, stm, config, contents)
-        finally:
-            self.users -= 1
+            found = self._predict(stm, config, contents)
+        else:
+            self.users += 1
+            try:
+                loop = asyncio.get_running_loop()
+                found = await loop.run_in_executor(self._threads, self._predict, stm, config, contents)
+            finally:
+                self.users -= 1
+        return msgspec.structs.replace(found, stale=True) if stale else found
 
     def _predict(self, stm: Events, config: SessionConfig, contents: Contents) -> Predictions:
         state = tuple(symbol for event in stm for symbol in event)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 
 from kato.errors import ServiceUnavailable
 from kato.memory.feed import PENDING_SECONDS, Feed, Follower
 from kato.memory.node import Node
+from kato.memory.patience import half
 from kato.stores.ports import PatternStore, VectorStore
 
 SEARCH_THREADS = 4
@@ -26,6 +29,10 @@ class Memory:
     With a `feed` other instances may change the same patterns; `pending_seconds` is then how long an announced
     change is waited for, longer than any request may last. Without one this process must be the only one. Who waits
     longer than `opening_seconds` for a node to be opened is sent away (None: waits), while the opening goes on.
+
+    `vectors_server` names the server of the vectors where that is another one than that of the patterns: then one may
+    answer while the other does not. `available` tells whether the store of the patterns is known to answer; what its
+    nodes show meanwhile is stale.
     """
 
     def __init__(
@@ -38,14 +45,18 @@ class Memory:
         max_bytes: int = 0,
         opening_seconds: float | None = None,
         pending_seconds: float = PENDING_SECONDS,
+        vectors_server: str | None = None,
+        available: Callable[[], bool] = lambda: True,
     ) -> None:
         self.patterns = patterns
         self.vectors = vectors
+        self.vectors_server = vectors_server
         self.max_nodes = max_nodes
         self.max_bytes = max_bytes
         self._feed = feed
         self._opening_seconds = opening_seconds
         self._pending_seconds = pending_seconds
+        self._available = available
         self._threads = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="kato-search")
         self._open: OrderedDict[str, Node] = OrderedDict()
         self._opening: dict[str, asyncio.Task[Node]] = {}
@@ -73,15 +84,17 @@ class Memory:
         return node
 
     async def fresh(self, node_id: str) -> Node:
-        """The node after a `refresh`, for who reads its figures; `node.stale` says when that failed."""
+        """The node after a `refresh`, for who reads from its index; `node.stale` says when that failed."""
         node = await self.node(node_id)
-        await node.refresh()
+        with half():
+            await node.refresh()
         return node
 
     async def _opened(self, node_id: str) -> Node:
         task = self._opening.get(node_id)
         if task is None:
-            task = self._opening[node_id] = asyncio.create_task(self._load(node_id))
+            # In a context of its own: it is done for all, and not by when the first of them must be answered.
+            task = self._opening[node_id] = asyncio.create_task(self._load(node_id), context=Context())
             # If all who wait give up, nobody is left to take the error.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         # Many may wait for one opening; one that gives up must not cancel it for the others.
@@ -95,7 +108,7 @@ class Memory:
     async def _load(self, node_id: str) -> Node:
         try:
             follower = None if self._feed is None else Follower(node_id, self._feed, self._pending_seconds)
-            node = Node(node_id, self.patterns, self._threads, follower)
+            node = Node(node_id, self.patterns, self._threads, follower, self._available)
             await node.open()
             self._open[node_id] = node
             self._measure(node)
@@ -122,9 +135,19 @@ class Memory:
                 self._bytes -= self._sizes.pop(node_id)
 
     async def drop(self, node_id: str) -> int:
-        """Delete everything a node has learned, its vectors too; returns how many patterns there were."""
-        await self.vectors.drop(node_id)
-        return await (await self.node(node_id)).drop()
+        """Delete everything a node has learned, its vectors too; returns how many patterns there were.
+
+        Nothing is deleted when one of the stores does not answer. What fails on the way can be repeated.
+        """
+        node = await self.node(node_id)
+        node.users += 1
+        try:
+            # Asked first: vectors that are gone while their patterns are not would be half a deletion.
+            await self.patterns.count(node_id)
+            await self.vectors.drop(node_id)
+            return await node.drop()
+        finally:
+            node.users -= 1
 
     @property
     def open_nodes(self) -> dict[str, Node]:

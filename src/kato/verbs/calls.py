@@ -67,7 +67,9 @@ def _read_stm(body: bytes) -> STM:
 
 def _read_predictions(body: bytes) -> Predictions:
     answer = _read(body)
-    return Predictions(_part(answer, "predictions"), _part(answer, "future_potentials"))
+    return Predictions(
+        _part(answer, "predictions"), _part(answer, "future_potentials"), answer.get("stale", False)
+    )
 
 
 # Making requests --------------------------------------------------------------------------------------------

@@ -34,7 +34,9 @@ def envelope(code: str, message: str = "what happened", **more: Any) -> dict[str
 
 
 def classes() -> list[type[KatoError]]:
-    return [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, KatoError)]
+    """All kinds of errors that have a code of their own."""
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    return [kind for kind in kinds if issubclass(kind, KatoError) and "code" in vars(kind)]
 
 
 # Requests ---------------------------------------------------------------------------------------------------
