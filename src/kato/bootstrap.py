@@ -79,4 +79,5 @@ def _production(settings: Settings, clock: Callable[[], float]) -> Kato:
         opening_seconds=settings.request_timeout / 3,
         pending_seconds=stores.pending_seconds,
     )
+    events.join(stores.events())
     return Kato(settings, keeper, memory, events, counters, clock, ports.health)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kato.stores.mongo import MongoPatternStore
     from kato.stores.postgres import PostgresPatternStore
     from kato.stores.redis import RedisClient, RedisSessionStore
+    from kato.stores.redis.events import RedisEvents
     from kato.stores.redis.stream import RedisStream
 
 
@@ -32,6 +33,12 @@ class Stores(NamedTuple):
         from kato.stores.redis.stream import RedisStream
 
         return RedisStream(self.redis, lookback_seconds=self.pending_seconds)
+
+    def events(self) -> RedisEvents:
+        """What tells listeners on one instance of what happens on the others."""
+        from kato.stores.redis.events import RedisEvents
+
+        return RedisEvents(self.redis)
 
     async def close(self) -> None:
         """Release everything."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
-from kato.ops.events import OPT_IN, QUEUED, REPLAY_SECONDS, REPLAYED, EventBus, Subscription
+from kato.ops.events import OPT_IN, QUEUED, REPLAY_SECONDS, REPLAYED, EventBus, Happening, Subscription
 from tests.support.clock import Clock
 from tests.support.waiting import idle
 
 
 async def numbers(subscription: Subscription, count: int) -> list[int]:
-    return [(await subscription.next()).data["n"] for _ in range(count)]
+    return [happening.data["n"] for happening in await happenings(subscription, count)]
+
+
+async def happenings(subscription: Subscription, count: int) -> list[Happening]:
+    return [await subscription.next() for _ in range(count)]
 
 
 @pytest.fixture
@@ -115,3 +120,135 @@ def test_an_event_for_one_listener_is_not_published(bus: EventBus) -> None:
     assert bus.make("heartbeat", {"n": 1}).data == {"n": 1}
     bus.publish("pattern.learned", {"n": 2})
     assert asyncio.run(numbers(listener, 1)) == [2]
+
+
+class Wire:
+    """A relay to the other buses of a test, which hear what is sent when it is delivered."""
+
+    def __init__(self, *others: EventBus) -> None:
+        self.others = others
+        self.under_way: list[Happening] = []
+        self.wanted_there = False
+        self.wanted_here = False
+        self.closed = False
+        self.receive: Callable[[Happening], None]
+
+    def start(self, receive: Callable[[Happening], None]) -> None:
+        self.receive = receive
+
+    def asked(self) -> bool:
+        return self.wanted_there
+
+    def ask(self, wanted: bool) -> None:
+        self.wanted_here = wanted
+
+    def send(self, happening: Happening) -> None:
+        self.under_way.append(happening)
+
+    def deliver(self) -> None:
+        """As a channel does: everybody on it hears everything, the sender too."""
+        for happening in self.under_way:
+            for bus in self.others:
+                bus.receive(happening)
+            self.receive(happening)
+        self.under_way.clear()
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def other(clock: Clock) -> EventBus:
+    return EventBus(clock)
+
+
+@pytest.fixture
+def wire(bus: EventBus, other: EventBus) -> Wire:
+    joined = Wire(other)
+    bus.join(joined)
+    return joined
+
+
+async def test_listeners_here_hear_at_once_and_those_elsewhere_the_same_event(
+    bus: EventBus, other: EventBus, wire: Wire
+) -> None:
+    here, elsewhere = bus.subscribe(), other.subscribe()
+    bus.publish("pattern.learned", {"n": 1})
+    told = await here.next()
+    wire.deliver()
+    assert await elsewhere.next() == told
+    other.publish("pattern.learned", {"n": 2})
+    bus.publish("pattern.learned", {"n": 3})
+    wire.deliver()
+    # Nothing twice: the own echo was not told again.
+    assert await numbers(here, 1) == [3]
+    assert await numbers(elsewhere, 2) == [2, 3]
+
+
+async def test_events_of_other_instances_are_replayed_too(
+    bus: EventBus, other: EventBus, wire: Wire, clock: Clock
+) -> None:
+    other.publish("pattern.learned", {"n": 0})
+    clock.advance(REPLAY_SECONDS / 2)
+    bus.publish("pattern.learned", {"n": 1})
+    wire.deliver()
+    other.publish("pattern.learned", {"n": 2})
+    (mine,) = await happenings(bus.subscribe(since=""), 1)
+    assert await numbers(other.subscribe(since=mine.event_id), 1) == [2]
+    assert await numbers(other.subscribe(since="unknown"), 3) == [0, 1, 2]
+    clock.advance(REPLAY_SECONDS / 2)
+    assert await numbers(other.subscribe(since="unknown"), 2) == [1, 2]
+
+
+async def test_opt_in_events_travel_only_while_somebody_elsewhere_may_want_them(
+    bus: EventBus, other: EventBus, wire: Wire
+) -> None:
+    listener = other.subscribe(["session.updated"])
+    assert not bus.wanted("session.updated")
+    bus.publish("session.updated", {"n": 1})
+    assert not wire.under_way
+    wire.wanted_there = True
+    assert bus.wanted("session.updated")
+    bus.publish("session.updated", {"n": 2})
+    wire.deliver()
+    assert await numbers(listener, 1) == [2]
+    # Nobody here wanted it, so it takes no place among what is remembered here.
+    assert not bus._recent
+
+
+async def test_what_nobody_here_wants_is_not_remembered(bus: EventBus, other: EventBus, wire: Wire) -> None:
+    wire.wanted_there = True
+    bus.publish("session.updated", {"n": 1})
+    wire.deliver()
+    assert not other._recent
+
+
+@pytest.mark.parametrize("event_type", ["state.snapshot", "metrics.update", "heartbeat"])
+async def test_what_is_about_one_instance_stays_there(bus: EventBus, wire: Wire, event_type: str) -> None:
+    wire.wanted_there = True
+    listener = bus.subscribe([event_type])
+    bus.publish(event_type, {"n": 1})
+    assert await numbers(listener, 1) == [1]
+    assert not wire.under_way
+
+
+async def test_the_relay_knows_whether_opt_in_events_are_wanted_here(bus: EventBus) -> None:
+    before = bus.subscribe(["session.updated"])
+    wire = Wire()
+    bus.join(wire)
+    assert wire.wanted_here
+    bus.unsubscribe(before)
+    assert not wire.wanted_here
+    for types, wanted in [(None, False), (["metrics.update"], False), (["session.updated"], True)]:
+        bus.subscribe(types)
+        assert wire.wanted_here is wanted
+
+
+async def test_after_closing_events_stay_here(bus: EventBus, wire: Wire) -> None:
+    listener = bus.subscribe()
+    await bus.close()
+    await bus.close()
+    assert wire.closed
+    bus.publish("pattern.learned", {"n": 1})
+    assert not wire.under_way
+    assert await numbers(listener, 1) == [1]

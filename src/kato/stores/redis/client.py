@@ -99,6 +99,10 @@ class RedisClient:
         """How many connections are open or being opened, and how many of them nobody uses."""
         return len(self._idle) + self._busy, len(self._idle)
 
+    def dedicated(self) -> AbstractConnection:
+        """A connection of its own for one user, not connected yet; whoever takes it disconnects it."""
+        return self._address.connection()
+
     def use(self) -> RedisClient:
         """Count one more user, each of which calls `close` once."""
         self._users += 1
