@@ -85,6 +85,10 @@ class MoodyStore(SqlitePatternStore):
         await self._wait(self.fetch_gate)
         return found
 
+    async def count(self, node: str) -> int:
+        await self._wait(None)
+        return await super().count(node)
+
     async def scan(self, node: str) -> AsyncIterator[list[PatternRecord]]:
         self.scans += 1
         batches = [batch async for batch in super().scan(node)]
