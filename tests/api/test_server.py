@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from kato.api.server import announcement, serve
+from kato.api.listeners import announcement
+from kato.api.server import serve
 from kato.settings import SettingsError, load
 from tests.api.driving import serving
 

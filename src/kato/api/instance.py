@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
@@ -13,8 +14,8 @@ from kato.settings import Settings
 class Closable(Protocol):
     """An open socket."""
 
-    async def close(self, code: int, reason: str) -> None:
-        """Tell the client that it is over."""
+    async def dismiss(self, seconds: float) -> None:
+        """Say goodbye (1001) once the command in work is answered, after `seconds` at the latest."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Instance:
     command_sockets: set[Closable] = field(default_factory=set)
     event_sockets: set[Closable] = field(default_factory=set)
 
-    async def drain(self) -> None:
-        """Begin to stop: not ready any more, sockets are closed with 1001."""
+    async def drain(self, seconds: float = 0.0) -> None:
+        """Begin to stop: not ready any more; sockets are closed with 1001, `seconds` are left for their commands."""
         self.draining = True
-        for socket in [*self.command_sockets, *self.event_sockets]:
-            await socket.close(1001, "KATO is stopping")
+        sockets = [*self.command_sockets, *self.event_sockets]
+        await asyncio.gather(*(socket.dismiss(seconds) for socket in sockets))
 
 
 def release() -> str:

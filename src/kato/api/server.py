@@ -5,35 +5,44 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import uvicorn
 
 from kato import bootstrap
+from kato.api import listeners
 from kato.api.app import Application, create_app
-from kato.api.instance import release
 from kato.ops import logging
 from kato.settings import Settings, SettingsError
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+LAST_ARRIVALS = 0.1
+"""Seconds for those who are connecting while the door closes."""
+LAST_REQUESTS = 1.0
+"""Seconds for clients with an open connection to send another request, and be told that it is the last one."""
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that says where it listens, and closes WebSockets with 1001 before it stops."""
+    """Uvicorn that tells when it listens, and stops without cutting anybody off.
 
-    def __init__(self, config: uvicorn.Config, app: Application) -> None:
+    `listening` is called with the server once it accepts connections.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, app: Application, listening: Callable[[Server], None] | None = None
+    ) -> None:
         super().__init__(config)
         self._application = app
+        self._listening = listening
+        self._succeeded = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         await super().startup(sockets)
-        if self.started:
-            print(announcement(self._application.instance.settings, self.port), file=sys.stderr, flush=True)
+        if self.started and self._listening is not None:
+            self._listening(self)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -57,22 +66,42 @@ class Server(uvicorn.Server):
         found: int = self.servers[0].sockets[0].getsockname()[1]
         return found
 
+    def hand_over(self) -> None:
+        """Stop; another process goes on to accept from the same sockets."""
+        self._succeeded = True
+        self.should_exit = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop: first the conversations, then the connections, then the service."""
-        await self._application.instance.drain()
+        """Stop: first the door, then the conversations, then the connections, then the service."""
+        loop = asyncio.get_running_loop()
+        allowed = self.config.timeout_graceful_shutdown or 0
+        end = loop.time() + allowed
+        farewell = asyncio.create_task(self._application.instance.drain(allowed))
+        await self._close_door(sockets or ())
+        await self._wait(lambda: not self.server_state.connections, min(end, loop.time() + LAST_REQUESTS))
+        await self._wait(farewell.done, end)
+        farewell.cancel()
+        self.config.timeout_graceful_shutdown = max(0, round(end - loop.time()))
         await super().shutdown(sockets)
 
+    async def _close_door(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept who has connected so far, and nobody else."""
+        if not self._succeeded:
+            for each in sockets:
+                listeners.refuse(each)
+        await asyncio.sleep(LAST_ARRIVALS)
+        for server in self.servers:
+            server.close()
+        listeners.close(sockets)
 
-def announcement(settings: Settings, port: int) -> str:
-    """The one line a person sees at the start."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    kept = settings.kato_data if settings.kato_data == ":memory:" else str(Path(settings.kato_data).resolve())
-    if settings.kato_store != "embedded":
-        kept = f"{settings.kato_store} and redis"
-    return f"KATO {release()} listens on http://{host}:{port}, data in {kept}"
+    async def _wait(self, condition: Callable[[], bool], end: float) -> None:
+        """Until `condition` holds, the time is up, or somebody presses Ctrl+C again."""
+        loop = asyncio.get_running_loop()
+        while not condition() and loop.time() < end and not self.force_exit:
+            await asyncio.sleep(0.02)
 
 
-def configured(app: Application) -> Server:
+def configured(app: Application, listening: Callable[[Server], None] | None = None) -> Server:
     """A server for the application, as its settings say."""
     settings = app.instance.settings
     return Server(
@@ -94,29 +123,38 @@ def configured(app: Application) -> Server:
             timeout_graceful_shutdown=settings.graceful_shutdown_timeout,
         ),
         app,
+        listening,
     )
 
 
 def serve(settings: Settings) -> None:
-    """Serve until the process is told to stop (SIGINT, SIGTERM).
+    """Serve until told to stop (SIGINT, SIGTERM): in this process, or in as many as the settings say.
 
-    Raises `SettingsError` for settings that contradict each other and `DataDirectoryError` when the data
-    directory cannot be used.
+    Raises `SettingsError` for settings that contradict each other or an address that cannot be used, and
+    `DataDirectoryError` when the data directory cannot be used.
     """
-    if settings.workers > 1:
-        reason = (
-            f"the embedded store serves one process, {settings.workers} need the production stores"
-            if settings.kato_store == "embedded"
-            else f"a server is one process; start {settings.workers} of them"
+    if settings.workers == 1:
+        with listeners.bound(settings.host, settings.port) as sockets:
+            run(settings, sockets, lambda server: listeners.announce(settings, server.port))
+    elif settings.kato_store == "embedded":
+        raise SettingsError(
+            f"WORKERS: the embedded store serves one process, {settings.workers} need the production stores"
         )
-        raise SettingsError(f"WORKERS: {reason}")
+    else:
+        from kato.api import workers
+
+        workers.supervise(settings)
+
+
+def run(settings: Settings, sockets: list[socket.socket], listening: Callable[[Server], None]) -> None:
+    """Serve in this process from bound sockets until it is told to stop."""
     logging.configure(settings.log_level, settings.log_format)
 
-    async def run() -> None:
+    async def running() -> None:
         async with bootstrap.running(settings) as kato:
-            await configured(create_app(settings, kato)).serve()
+            await configured(create_app(settings, kato), listening).serve(sockets)
 
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
+        runner.run(running())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -44,6 +46,7 @@ class Socket:
         self._receive = receive
         self._send = send
         self._open = False
+        self._answering = asyncio.Lock()
 
     async def accept(self) -> None:
         """Complete the handshake."""
@@ -72,19 +75,38 @@ class Socket:
         await self.send_text(encode(value).decode())
 
     async def send_text(self, text: str) -> None:
-        """Send text as it is."""
+        """Send text as it is; raises `Gone` after the end."""
+        if not self._open:
+            raise Gone
         await self._out({"type": "websocket.send", "text": text})
 
     async def close(self, code: int, reason: str = "") -> None:
-        """End it; closing twice does nothing."""
+        """End it; closing what is closed does nothing."""
         if self._open:
             self._open = False
-            await self._out({"type": "websocket.close", "code": code, "reason": reason})
+            with contextlib.suppress(Gone):
+                await self._out({"type": "websocket.close", "code": code, "reason": reason})
+
+    @contextlib.asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """Held while a command is answered, so that `dismiss` lets it finish; raises `Gone` after that."""
+        async with self._answering:
+            if not self._open:
+                raise Gone
+            yield
+
+    async def dismiss(self, seconds: float) -> None:
+        """Say goodbye as soon as the command in work is answered, after `seconds` at the latest."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._answering:
+                pass
+        await self.close(GOING_AWAY, "KATO is stopping")
 
     async def _out(self, message: dict[str, Any]) -> None:
         try:
             await self._send(message)
-        except OSError:
+        except (OSError, RuntimeError):
+            # The server raises RuntimeError when it has closed the socket by itself: a ping stayed unanswered.
             self._open = False
             raise Gone from None
 
@@ -137,6 +159,10 @@ class Paths:
             await conversation(socket, session_id)
         except Gone:
             return
+        except asyncio.CancelledError:
+            # The server cancels what is still running when its time is up.
+            if not self._instance.draining:
+                raise
         except Exception as error:
             log.error("unexpected error", path=scope["path"], exc_info=error)
             await socket.close(INTERNAL_ERROR, "internal error")
@@ -160,4 +186,6 @@ async def admitted(socket: Socket, places: set[Closable]) -> bool:
     except Gone:
         places.discard(socket)
         raise
+    if socket.instance.draining:
+        await socket.dismiss(0)
     return True

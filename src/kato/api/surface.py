@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -15,7 +16,7 @@ from starlette.exceptions import HTTPException
 from kato.api import errors
 from kato.api.instance import Instance
 from kato.api.routing import JSON, Call, ClientGone, Headers, Message, Raw, Receive, Route, Routes
-from kato.errors import KatoError, NotFound, ServiceUnavailable
+from kato.errors import KatoError, NotFound, RequestTimeout, ServiceUnavailable
 from kato.ops.logging import TRACE, logger
 
 Scope: TypeAlias = dict[str, Any]
@@ -103,17 +104,24 @@ class Surface:
             body = encode(answer) if raw is None else raw.body
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            if not self._instance.draining:
+                raise
+            # The server cancels what is still running when its time is up.
+            error = RequestTimeout("KATO had to stop before the request was done", retry_after=1)
+            await self._refuse(error, scope, send, extra)
+            return
         except Exception as error:  # noqa: BLE001 - whatever happens, the client gets the envelope
             _name_session(call, extra)
             await self._refuse(_expected(error, scope), scope, send, extra)
             return
         _name_session(call, extra)
         if raw is None:
-            await _send(send, 200, body, extra)
+            await self._send(send, 200, body, extra)
         else:
             if raw.status >= 400:
                 kato.counters.error("SERVICE_UNAVAILABLE")
-            await _send(send, raw.status, body, extra, raw.content_type)
+            await self._send(send, raw.status, body, extra, raw.content_type)
         if DEBUG.isEnabledFor(logging.DEBUG):
             log.debug(
                 "request",
@@ -133,7 +141,7 @@ class Surface:
         if error.retry_after is not None:
             extra.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))))
         body = encode(errors.answer(error, TRACE.get(), scope["path"]))
-        await _send(send, error.status, b"" if scope["method"] == "HEAD" else body, extra)
+        await self._send(send, error.status, b"" if scope["method"] == "HEAD" else body, extra)
 
     async def _other_method(
         self, methods: dict[str, Route], scope: Scope, receive: Receive, send: Send, extra: HeaderList
@@ -148,7 +156,7 @@ class Surface:
 
             await self({**scope, "method": "GET"}, receive, headless)
         elif method == "OPTIONS":
-            await _send(send, 200, b"", [*extra, extra_allow, *_PREFLIGHT])
+            await self._send(send, 200, b"", [*extra, extra_allow, *_PREFLIGHT])
         else:
             error = errors.MethodNotAllowed(
                 f"{method} is not allowed here, only {', '.join(sorted(methods))}", allowed=sorted(methods)
@@ -163,7 +171,7 @@ class Surface:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", ()), *extra]
+                message["headers"] = [*message.get("headers", ()), *extra, *self._parting()]
             await send(message)
 
         try:
@@ -172,6 +180,17 @@ class Surface:
             if started:
                 raise
             await self._refuse(_expected(error, scope), scope, send, extra)
+
+    async def _send(
+        self, send: Send, status: int, body: bytes, extra: HeaderList, content_type: bytes = JSON
+    ) -> None:
+        start = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]
+        await send({"type": "http.response.start", "status": status, "headers": start + self._parting()})
+        await send({"type": "http.response.body", "body": body})
+
+    def _parting(self) -> HeaderList:
+        """Tells clients of a process that is about to stop to send their next request over another connection."""
+        return [(b"connection", b"close")] if self._instance.draining else []
 
 
 def _name_session(call: Call, extra: HeaderList) -> None:
@@ -191,9 +210,3 @@ def _expected(error: Exception, scope: Scope) -> KatoError:
         return NotFound(f"There is nothing at {scope['path']}")
     log.error("unexpected error", method=scope["method"], path=scope["path"], exc_info=error)
     return errors.InternalError("internal error")
-
-
-async def _send(send: Send, status: int, body: bytes, extra: HeaderList, content_type: bytes = JSON) -> None:
-    start = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]
-    await send({"type": "http.response.start", "status": status, "headers": start})
-    await send({"type": "http.response.body", "body": body})

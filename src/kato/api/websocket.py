@@ -127,7 +127,8 @@ class Commands:
                         return
                     continue
                 malformed = 0
-                await self._answer(frame)
+                async with self.socket.answering():
+                    await self._answer(frame)
         finally:
             for subscription in self.subscriptions.values():
                 self.kato.events.unsubscribe(subscription)
