@@ -7,7 +7,6 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -19,8 +18,8 @@ from kato.ops.logging import logger
 from kato.stores.redis.client import RedisClient, Reply
 from kato.stores.redis.failures import translate
 
-MOST_UNDER_WAY: Final = 10_000
-"""Events that are on their way to Redis; more are lost."""
+MOST_WAITING: Final = 10_000
+"""Events that wait until those before them are published; more are lost."""
 ASKED_AGAIN: Final = 1.0
 """Seconds after which an opt-in event that nobody wanted is offered again."""
 SILENCE: Final = 9.0
@@ -38,8 +37,9 @@ class RedisEvents:
 
     Redis does not keep channels of its databases apart, so those of a database other than 0 end with its number.
     Publishing shares the client's pipelines and waits for nothing: while Redis is down, events between instances are
-    lost (and counted in `lost`) and nothing else is. Listening begins again by itself, after pauses that grow up to
-    some seconds; `listening` says whether it works. What makes no sense is ignored and counted in `ignored`.
+    lost (and counted in `lost`) and nothing else is. Events of one instance arrive in their order. Listening begins
+    again by itself, after pauses that grow up to some seconds; `listening` says whether it works. What makes no sense
+    is ignored and counted in `ignored`.
 
     Opt-in events travel on `{prefix}:events:opt-in`, on which only those are who want them. An event that is offered
     there tells by the number of its receivers whether the next ones are worth making; after a No the next one is
@@ -68,7 +68,7 @@ class RedisEvents:
         self._wanted = False
         self._want_changed = asyncio.Event()
         self._outgoing: list[Happening] = []
-        self._under_way = 0
+        self._sending: asyncio.Task[None] | None = None
         self._receivers = 0
         self._offered_at = -ASKED_AGAIN
 
@@ -84,31 +84,31 @@ class RedisEvents:
 
     def send(self, happening: Happening) -> None:
         """Publish an event, or lose it; never waits, never raises."""
-        if self._closed or self._under_way >= MOST_UNDER_WAY:
+        if self._closed or len(self._outgoing) >= MOST_WAITING:
             self.lost += 1
             return
-        self._under_way += 1
+        self._outgoing.append(happening)
         if happening.event_type in OPT_IN:
             self._offered_at = self._clock()
-        if not self._outgoing:
-            # A turn of the loop later it shares the pipeline of what its cause still has to tell Redis.
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._outgoing.append(happening)
+        if self._sending is None or self._sending.done():
+            # It begins a turn of the loop later, so it shares the pipeline of what comes after the event's cause.
+            self._sending = asyncio.create_task(self._send_all())
 
-    def _flush(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        for happening in outgoing:
-            opt_in = happening.event_type in OPT_IN
-            channel = self._channel + _OPT_IN_CHANNEL if opt_in else self._channel
-            reply = self._client.ask("PUBLISH", channel, _encode(happening))
-            reply.add_done_callback(partial(self._sent, opt_in))
+    async def _send_all(self) -> None:
+        """Publish what waits, one batch after the other: pipelines may overtake each other."""
+        while self._outgoing:
+            batch, self._outgoing = self._outgoing, []
+            replies = [self._publish(happening) for happening in batch]
+            await asyncio.wait(replies)
+            for happening, reply in zip(batch, replies, strict=True):
+                failed = reply.exception() is not None
+                self.lost += failed
+                if happening.event_type in OPT_IN:
+                    self._receivers = 0 if failed else reply.result().value
 
-    def _sent(self, opt_in: bool, reply: asyncio.Future[Reply]) -> None:
-        self._under_way -= 1
-        failed = reply.cancelled() or reply.exception() is not None
-        self.lost += failed
-        if opt_in:
-            self._receivers = 0 if failed else reply.result().value
+    def _publish(self, happening: Happening) -> asyncio.Future[Reply]:
+        channel = self._channel + _OPT_IN_CHANNEL if happening.event_type in OPT_IN else self._channel
+        return self._client.ask("PUBLISH", channel, _encode(happening))
 
     # Listening --------------------------------------------------------------------------------
 
@@ -189,9 +189,11 @@ class RedisEvents:
         """Send what was accepted, stop listening, and release the client."""
         if self._closed:
             return
-        self._flush()
-        self._closed, self.listening = True, False
+        self._closed = True
+        if self._sending is not None:
+            await self._sending
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self.listening = False
         await self._client.close()
