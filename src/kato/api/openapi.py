@@ -185,6 +185,7 @@ def _errors(route: Route) -> dict[int, set[str]]:
         MethodNotAllowed,
         errors.ServiceUnavailable,
         errors.StorageError,
+        errors.CircuitBreakerOpen,
         errors.RequestTimeout,
         *route.errors,
     }
