@@ -138,8 +138,9 @@ def test_a_failure_of_one_side_is_one_for_the_other(server: Echo, proxy: Proxy) 
 def test_a_server_that_is_not_there_is_a_broken_connection() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with proxied("127.0.0.1", unused.getsockname()[1]) as proxy, connected(proxy) as client:
-            with pytest.raises(ConnectionResetError):
+        with proxied("127.0.0.1", unused.getsockname()[1]) as proxy:
+            # It may be broken before it is made.
+            with pytest.raises(ConnectionResetError), connected(proxy) as client:
                 client.recv(1)
             until(lambda: proxy.connections == 0)
 
@@ -311,6 +312,22 @@ def test_dropped_requests_never_reach_the_server(server: Echo, proxy: Proxy) -> 
         assert ask(client, b"c") == b"c"
         assert ask(client, b"d") == b"d"
     assert server.received == b"cd"
+
+
+def test_those_before_a_lost_one_pass(server: Echo, proxy: Proxy) -> None:
+    proxy.drop_next(1, after=2)
+    with connected(proxy) as client:
+        assert (ask(client, b"a"), ask(client, b"b")) == (b"a", b"b")
+        client.sendall(b"c")
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    proxy.swallow_replies(1, after=1)
+    with connected(proxy) as client:
+        assert ask(client, b"d") == b"d"
+        client.sendall(b"e")
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert server.received == b"abde"
 
 
 def test_only_connections_with_a_lost_chunk_are_reset(proxy: Proxy) -> None:

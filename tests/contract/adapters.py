@@ -15,7 +15,7 @@ from kato.stores.postgres import PostgresPatternStore
 from kato.stores.qdrant import QdrantVectorStore
 from kato.stores.redis import RedisSessionStore
 from kato.stores.sqlite import SqlitePatternStore, SqliteSessionStore, SqliteVectorStore
-from tests.support import mongo, postgres, qdrant, redis
+from tests.support import mongo, postgres, qdrant, qdrant_server, redis
 
 
 class Adapters(Protocol):
@@ -147,6 +147,17 @@ class QdrantLocal:
         raise NotImplementedError
 
 
+class QdrantRest(QdrantLocal):
+    """Local mode behind the REST protocol, reached over the network."""
+
+    def __init__(self, _: Path) -> None:
+        self._url = qdrant_server.shared().url
+        self._prefix = qdrant_server.fresh_prefix()
+
+    async def vectors(self) -> VectorStore:
+        return QdrantVectorStore(self._url, prefix=self._prefix, prefer_grpc=False)
+
+
 class QdrantServer(QdrantLocal):
     """A real one, where the environment names it."""
 
@@ -164,6 +175,7 @@ ADAPTERS: dict[str, Callable[[Path], Adapters]] = {
     "postgres": Postgres,
     "redis": Redis,
     "qdrant-local": QdrantLocal,
+    "qdrant-rest": QdrantRest,
     "qdrant-server": QdrantServer,
     "mongo": Mongo,
 }
@@ -175,6 +187,7 @@ ONLY: dict[str, str] = {
     "mongo-replica-set": "patterns",
     "redis": "sessions",
     "qdrant-local": "vectors",
+    "qdrant-rest": "vectors",
     "qdrant-server": "vectors",
 }
 """The one suite (`test_<name>`) that an adapter takes part in; those that are not here take part in all."""

@@ -83,13 +83,19 @@ class Proxy:
         """Undo `freeze`; what was sent meanwhile arrives."""
         self._run(_do(self._thawed.set))
 
-    def drop_next(self, number: int) -> None:
-        """Swallow the next chunks from clients and reset their connections: the requests are never made."""
-        self._run(_do(lambda: self._requests.lose(number)))
+    def drop_next(self, number: int, after: int = 0) -> None:
+        """Swallow the next chunks from clients and reset their connections: the requests are never made.
 
-    def swallow_replies(self, number: int) -> None:
-        """Swallow the next chunks from the server and reset their connections: requests are done, unacknowledged."""
-        self._run(_do(lambda: self._replies.lose(number)))
+        The first `after` of them still pass.
+        """
+        self._run(_do(lambda: self._requests.lose(number, after)))
+
+    def swallow_replies(self, number: int, after: int = 0) -> None:
+        """Swallow the next chunks from the server and reset their connections: requests are done, unacknowledged.
+
+        The first `after` of them still pass.
+        """
+        self._run(_do(lambda: self._replies.lose(number, after)))
 
     def close(self) -> None:
         """Break what is open and end the thread."""
@@ -196,16 +202,19 @@ class Proxy:
 
 
 class _Losses:
-    """How many of the next chunks are lost."""
+    """How many of the next chunks are lost, and how many before them are not."""
 
     def __init__(self) -> None:
-        self._left = 0
+        self.lose(0, 0)
 
-    def lose(self, number: int) -> None:
-        self._left = number
+    def lose(self, number: int, after: int) -> None:
+        self._spared, self._left = after, number
 
     def strike(self) -> bool:
         """Whether the chunk that has just come is lost."""
+        if self._spared:
+            self._spared -= 1
+            return False
         struck = self._left > 0
         self._left -= struck
         return struck
