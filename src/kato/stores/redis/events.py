@@ -22,7 +22,7 @@ MOST_WAITING: Final = 10_000
 """Events that wait until those before them are published; more are lost."""
 ASKED_AGAIN: Final = 1.0
 """Seconds after which an opt-in event that nobody wanted is offered again."""
-SILENCE: Final = 9.0
+SILENCE: Final = 7.5
 """Seconds without a sign of life after which a connection is given up; it is asked for one three times as often."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -67,6 +67,7 @@ class RedisEvents:
         self._closed = False
         self._wanted = False
         self._want_changed = asyncio.Event()
+        self._heard_at = 0.0
         self._outgoing: list[Happening] = []
         self._sending: asyncio.Task[None] | None = None
         self._receivers = 0
@@ -114,8 +115,9 @@ class RedisEvents:
 
     def ask(self, wanted: bool) -> None:
         """Say whether a listener here wants opt-in events of other instances."""
-        self._wanted = wanted
-        self._want_changed.set()
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._want_changed.set()
 
     async def _listen(self, receive: Callable[[Happening], None]) -> None:
         pause = _FIRST_PAUSE
@@ -139,18 +141,19 @@ class RedisEvents:
     async def _hear(self, connection: AbstractConnection, receive: Callable[[Happening], None]) -> None:
         """Hand on what comes until the connection breaks."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._silence) as patience:
+        async with asyncio.timeout(self._silence):
             await connection.connect()  # type: ignore[no-untyped-call]
             await connection.send_command("SUBSCRIBE", self._channel)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._speak(connection))
-                while True:
-                    kind, _, *rest = await connection.read_response()
-                    patience.reschedule(loop.time() + self._silence)
-                    if kind == b"message":
-                        self._take(rest[0], receive)
-                    elif kind == b"subscribe":
-                        self._begin()
+        self._heard_at = loop.time()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._speak(connection))
+            while True:
+                kind, _, *rest = await connection.read_response()
+                self._heard_at = loop.time()
+                if kind == b"message":
+                    self._take(rest[0], receive)
+                elif kind == b"subscribe":
+                    self._begin()
 
     def _begin(self) -> None:
         self.listening = True
@@ -159,19 +162,20 @@ class RedisEvents:
             self._told = False
 
     async def _speak(self, connection: AbstractConnection) -> None:
-        """Ask for opt-in events while they are wanted here, and otherwise for signs of life."""
+        """Ask for opt-in events while they are wanted here, and for signs of life; `TimeoutError` if none comes."""
+        loop = asyncio.get_running_loop()
         subscribed = False
-        while True:
+        while loop.time() - self._heard_at < self._silence:
             self._want_changed.clear()
             if self._wanted != subscribed:
                 subscribed = self._wanted
                 verb = "SUBSCRIBE" if subscribed else "UNSUBSCRIBE"
                 await connection.send_command(verb, self._channel + _OPT_IN_CHANNEL)
-            else:
-                await connection.send_command("PING")
+            await connection.send_command("PING")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._silence / 3):
                     await self._want_changed.wait()
+        raise TimeoutError
 
     def _take(self, message: bytes, receive: Callable[[Happening], None]) -> None:
         try:
