@@ -106,6 +106,16 @@ async def test_nodes_are_kept_apart(vectors: VectorStore) -> None:
         assert await vectors.nearest(node, [0.0], 9) == [("a", float(number))]
 
 
+async def test_the_nodes_that_hold_vectors(vectors: VectorStore) -> None:
+    assert await vectors.nodes() == []
+    for node in NODES:
+        await vectors.put(node, {"a": [1.0], "b": [2.0]})
+    await vectors.put("none", {"a": []})
+    assert await vectors.nodes() == sorted(NODES)
+    await vectors.drop("node")
+    assert await vectors.nodes() == sorted(set(NODES) - {"node"})
+
+
 async def scanned(vectors: VectorStore, node: str) -> list[tuple[str, tuple[float, ...]]]:
     return [row async for batch in vectors.scan(node) for row in batch]
 

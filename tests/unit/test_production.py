@@ -128,3 +128,4 @@ async def test_without_vectors_they_are_refused_and_everything_else_works() -> N
     with pytest.raises(BadRequest):
         await store.put("node", {"VCTR|a": [1.0]})
     assert [batch async for batch in store.scan("node")] == []
+    assert await store.nodes() == []

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from kato.cli import bench, check, demo, learn, output, patterns, predict, serve, transfer
+from kato.cli import bench, check, copy, demo, learn, output, patterns, predict, serve, transfer
 from kato.errors import KatoError
 from kato.settings import SettingsError
 
@@ -73,6 +73,7 @@ app.command("predict")(predict.predict)
 app.add_typer(patterns.app, name="patterns")
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
+app.command("copy")(copy.copy)
 app.command("check")(check.check)
 app.command("bench")(bench.bench)
 app.command("demo")(demo.demo)

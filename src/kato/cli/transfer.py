@@ -24,6 +24,7 @@ from kato.engine.naming import pattern_name
 from kato.errors import BadRequest, NotFound
 from kato.memory.registry import Memory
 from kato.model import Pattern
+from kato.moving.shelves import whole_patterns
 from kato.stores.directory import sync_directory
 
 FORMAT = "kato-node"
@@ -128,13 +129,9 @@ async def _lines(memory: Memory, node: str, head: Head) -> AsyncIterator[Head | 
     async for vectors in memory.vectors.scan(node):
         for name, values in vectors:
             yield VectorLine(vector=name, values=values)
-    async for records in memory.patterns.scan(node):
-        # A scan leaves the revisions out.
-        for part in _parts([record.name.hex() for record in records]):
-            found = await memory.patterns.fetch(node, part)
-            for pattern in map(found.__getitem__, part):
-                fields = {field: getattr(pattern, field) for field in PatternLine.__struct_fields__}
-                yield PatternLine(**fields)
+    async for patterns in whole_patterns(memory.patterns, node):
+        for pattern in patterns:
+            yield PatternLine(**{field: getattr(pattern, field) for field in PatternLine.__struct_fields__})
 
 
 def import_(

@@ -32,6 +32,10 @@ class NoVectors:
     async def drop(self, node: str) -> None:
         """Remove all vectors: there are none."""
 
+    async def nodes(self) -> list[str]:
+        """The nodes that hold vectors: none."""
+        return []
+
     async def close(self) -> None:
         """Nothing is open."""
 

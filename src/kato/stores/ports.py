@@ -81,6 +81,10 @@ class VectorStore(Protocol):
         """Remove all vectors of a node."""
         ...
 
+    async def nodes(self) -> list[str]:
+        """The ids of all nodes that hold vectors, ascending; one whose first was not acknowledged may be there."""
+        ...
+
     async def close(self) -> None:
         """Release every resource."""
         ...

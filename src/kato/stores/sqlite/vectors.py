@@ -230,6 +230,15 @@ class SqliteVectorStore:
 
         await self._database.write(work, forget)
 
+    async def nodes(self) -> list[str]:
+        """The ids of all nodes that hold vectors, ascending."""
+        statement = (
+            "SELECT node FROM vector_nodes"
+            " WHERE EXISTS (SELECT 1 FROM vectors WHERE vectors.node = vector_nodes.id) ORDER BY node"
+        )
+        rows = await self._database.read(lambda connection: connection.execute(statement).fetchall())
+        return [node.decode() for (node,) in rows]
+
     async def close(self) -> None:
         """Release every resource."""
         tasks = [loading.task for loading in self._loading.values() if loading.task is not None]
