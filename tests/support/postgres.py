@@ -12,7 +12,6 @@ import functools
 import os
 import pwd
 import re
-import select
 import shutil
 import signal
 import socket
@@ -24,6 +23,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import family, kill_family
+from tests.support.redis import until
 
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
@@ -183,16 +185,7 @@ class PostgresServer:
         """End every process of the server at once, as a power cut does."""
         if self.alive:
             assert self.process is not None
-            # Stopped first, so that it starts no further process meanwhile.
-            self.process.send_signal(signal.SIGSTOP)
-            with contextlib.ExitStack() as stack:
-                watched = [_watch(child, stack) for child in _children(self.process.pid)]
-                self.process.kill()
-                for child, descriptor in watched:
-                    with contextlib.suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                    gone, _, _ = select.select([descriptor], [], [], STOP_SECONDS)
-                    assert gone, f"process {child} does not end"
+            kill_family(self.process.pid)
         self._reap()
 
     def pause(self) -> None:
@@ -205,7 +198,7 @@ class PostgresServer:
 
     def _signal_all(self, number: signal.Signals) -> None:
         assert self.process is not None
-        for each in [self.process.pid, *_children(self.process.pid)]:
+        for each in family(self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each, number)
 
@@ -225,12 +218,13 @@ class PostgresServer:
             self.process.stderr.close()
         self.process = None
 
-    def replica(self, synchronous: bool = True) -> PostgresServer:
-        """A started standby that streams from this server.
+    def replica(self, synchronous: bool = True, port: int = 0) -> PostgresServer:
+        """A started standby that streams from this server, on a given port if need be.
 
         With `synchronous` this server acknowledges from now on only what the standby has on its disk.
         """
         standby = PostgresServer(settings=self._settings)
+        standby.port = port
         source = f"host=127.0.0.1 port={self.port} user={USER} application_name=standby"
         standby._call(
             "pg_basebackup", "-d", source, "-D", str(standby.data), "-R", "-X", "stream", "-c", "fast", "-N"
@@ -241,7 +235,15 @@ class PostgresServer:
             # Set after the copy was taken, so that the promoted standby waits for nobody.
             self.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
             self.sql("SELECT pg_reload_conf()")
+            until(lambda: self.sql("SHOW synchronous_standby_names") == "standby" and self._synchronous())
+            # Commits wait once the checkpointer has heard of it, and it hears before it obeys.
+            self.sql("CHECKPOINT")
         return standby
+
+    def _synchronous(self) -> bool:
+        """Whether the standby has caught up and is waited for."""
+        state = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'"
+        return self.sql(state) == "1"
 
     def promote(self) -> None:
         """Make this standby a primary; it accepts writes on return."""
@@ -268,16 +270,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _children(process: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
-def _watch(process: int, stack: contextlib.ExitStack) -> tuple[int, int]:
-    descriptor = os.pidfd_open(process)
-    stack.callback(os.close, descriptor)
-    return process, descriptor
 
 
 @functools.cache
