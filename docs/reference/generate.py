@@ -60,6 +60,8 @@ SETTINGS = {
     "qdrant_api_key": "Qdrant's API key.",
     "qdrant_timeout": "Seconds a request to Qdrant may take.",
     "qdrant_pool_size": "Most requests to Qdrant at once.",
+    "qdrant_collection_prefix": "What the names of KATO's collections begin with; deployments that share a Qdrant "
+    "need different ones.",
     "kato_vector_exact": "`false`: Qdrant searches its graph, quicker, and may miss some of the nearest.",
     "kato_database_failure_threshold": "Failures of PostgreSQL in a row after which it is left alone for a while.",
     "kato_database_recovery_timeout": "Seconds for which PostgreSQL is then left alone.",
@@ -251,6 +253,25 @@ def http() -> str:
         "```\n\n"
         "A wrong request is a 4xx that names the field in `details.validation_errors` and has changed\n"
         "nothing. `retry_after` (and the header `Retry-After`) is there when trying again helps.\n"
+        "\n## When a server is down\n\n"
+        "Two fields are in an answer only while something is amiss behind KATO:\n\n"
+        + table(
+            ("field", "answers of", "meaning"),
+            (
+                (
+                    "`warnings`",
+                    "observe, observe-sequence (each item, and all together)",
+                    "Sentences that say what was left out because a server did not answer.",
+                ),
+                (
+                    "`stale`: true",
+                    "predictions, cognition-data (inside `cognition_data`), v1 observe-sequence, symbols, "
+                    "affinities, the list of patterns",
+                    "What other instances taught may be missing.",
+                ),
+            ),
+        )
+        + "\n[Operate](../how-to/operate.md#when-a-server-is-down) says what goes on without which server.\n"
     )
     return "".join(parts)
 

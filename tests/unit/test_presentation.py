@@ -101,6 +101,14 @@ def test_predictions_show_the_best_and_how_many_more() -> None:
     assert "15 more" in checked(found._repr_html_()).text
 
 
+def test_stale_predictions_say_so() -> None:
+    stale = Predictions([prediction()], stale=True)
+    assert repr(stale).startswith("Predictions (1, stale)\n")
+    assert "Predictions (1, stale)" in checked(stale._repr_html_()).text
+    assert pickle.loads(pickle.dumps(stale)).stale
+    assert not Predictions([prediction()]).stale
+
+
 def test_html_shows_evidence_and_bars() -> None:
     future = {"future": [["after"]], "aggregate_potential": 1.5, "supporting_patterns": 2}
     page = Predictions([prediction(), prediction(potential=1.0)], [future])._repr_html_()

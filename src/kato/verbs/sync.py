@@ -173,8 +173,9 @@ class Session:
         Nothing is learned unless the session learns automatically (`max_pattern_length`). `unique_id` names
         the observation (one is made otherwise). A call repeated with the same `idempotency_key` is not
         applied again: it gets the first answer. Answers `stm_length`, `time`, `unique_id`,
-        `auto_learned_pattern`. Raises `ValidationError` (a bare str is refused: write `["hello"]`),
-        `VectorDimensionError`, `SessionNotFound`.
+        `auto_learned_pattern`, and `warnings` if something was left out because a server did not answer.
+        Raises `ValidationError` (a bare str is refused: write `["hello"]`), `VectorDimensionError`,
+        `SessionNotFound`.
 
         >>> import kato
         >>> with kato.open(":memory:") as memory:
@@ -226,6 +227,7 @@ class Session:
         """What the STM resembles, best first (at most `limit`), with the evidence, and the futures it adds up
         to.
 
+        Their `stale` is true when they may lack what was learned elsewhere, because a server is down.
         With `unique_id`: what the STM resembled right after the observation of that name.
 
         >>> import kato
