@@ -78,6 +78,7 @@ def _production(settings: Settings, clock: Callable[[], float]) -> Kato:
         max_bytes=settings.kato_index_memory,
         opening_seconds=settings.request_timeout / 3,
         pending_seconds=stores.pending_seconds,
+        available=lambda: ports.health.available("patterns"),
     )
     events.join(stores.events())
     return Kato(settings, keeper, memory, events, counters, clock, ports.health)

@@ -181,7 +181,7 @@ async def test_a_defect_ends_the_conversation(world: World, monkeypatch: pytest.
     async def broken(*_: Any) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("kato.api.monitoring.dependencies", broken)
+    monkeypatch.setattr("kato.api.health.dependencies", broken)
     async with world.listen() as connection:
         with pytest.raises(ConnectionClosed) as closed:
             await hear(connection)

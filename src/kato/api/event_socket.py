@@ -1,4 +1,4 @@
-"""The event socket: what happens in the process, as it happens."""
+"""The event socket: what happens on any instance, as it happens."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Listener:
         stores = await health.dependencies(self.kato)
         healthy = all(store.error is None for store in stores.values())
         data = {
-            "active_sessions": await self.kato.count_sessions() if stores["sessions"].error is None else 0,
+            "active_sessions": (await health.live_sessions(self.kato)).active,
             "system_status": "healthy" if healthy else "unhealthy",
         }
         await self.socket.send(self.kato.events.make("state.snapshot", data))
@@ -83,7 +83,7 @@ class Listener:
                 continue
             now, busy = self.kato.counters.requests, time.process_time()
             data = {
-                "active_sessions": await self.kato.count_sessions(),
+                "active_sessions": (await health.live_sessions(self.kato)).active,
                 "requests_per_second": (now - requests) / self.timing.metrics,
                 "cpu_percent": 100 * (busy - cpu) / self.timing.metrics,
                 "memory_percent": 100 * process.memory_bytes() / process.physical_memory(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +16,8 @@ from kato.ops.health import Check, Dependency
 from kato.service import Kato
 
 MOST_MEMORY = 0.9
+FIGURE_SECONDS = 1.0
+"""Whoever asks how KATO is must not have to wait for a server that is silent."""
 
 
 class DependencyAnswer(answers.Answer, frozen=True, kw_only=True):
@@ -100,10 +104,26 @@ class PoolsAnswer(answers.Answer, frozen=True, kw_only=True):
     timestamp: float
 
 
-async def default_stm(kato: Kato) -> tuple[int, int]:
-    """Length and time of the default session, without bringing it about or prolonging it."""
-    state = await kato.peek(kato.sessions.default_id)
-    return (0, 0) if state is None else (len(state.stm), state.time)
+class LiveSessions(NamedTuple):
+    """How many sessions are alive; length and time of the default one's STM."""
+
+    active: int = 0
+    stm_length: int = 0
+    time: int = 0
+
+
+async def live_sessions(kato: Kato) -> LiveSessions:
+    """The figures of now; zeros while the store of sessions does not answer. Brings no session about, prolongs none."""
+    sessions = kato.health.dependencies.get("sessions")
+    if sessions is not None and sessions.guard is not None and sessions.status == "unhealthy":
+        return LiveSessions()
+    try:
+        async with asyncio.timeout(FIGURE_SECONDS):
+            state = await kato.peek(kato.sessions.default_id)
+            active = await kato.count_sessions()
+    except (errors.StorageError, TimeoutError):
+        return LiveSessions()
+    return LiveSessions(active) if state is None else LiveSessions(active, len(state.stm), state.time)
 
 
 async def dependencies(kato: Kato) -> dict[str, DependencyAnswer]:
@@ -133,7 +153,7 @@ async def health(call: Call) -> HealthAnswer | Raw:
         of_process.append(f"more than {MOST_MEMORY:.0%} of the memory is used")
     down = {kept for kept, each in kato.health.dependencies.items() if each.status == "unhealthy"}
     well = all(store.status == "healthy" for store in stores.values())
-    uptime, (active, length) = kato.uptime, await _sessions(kato)
+    uptime, sessions = kato.uptime, await live_sessions(kato)
     answer = HealthAnswer(
         status="unhealthy" if of_process or _lost(kato, down) else "healthy" if well else "degraded",
         processor_status="unhealthy" if "patterns" in down else "healthy",
@@ -144,8 +164,8 @@ async def health(call: Call) -> HealthAnswer | Raw:
         version=release(),
         uptime=uptime,
         uptime_seconds=uptime,
-        active_sessions=active,
-        stm_length=length,
+        active_sessions=sessions.active,
+        stm_length=sessions.stm_length,
         memory_usage=process.memory_bytes(),
         timestamp=datetime.now(UTC).isoformat(),
         issues=(*of_stores, *of_process),
@@ -158,16 +178,6 @@ async def health(call: Call) -> HealthAnswer | Raw:
 def _lost(kato: Kato, down: set[str]) -> bool:
     """Without sessions and without patterns nothing can be done; an embedded KATO needs both of its files."""
     return bool(down) if kato.settings.kato_store == "embedded" else {"sessions", "patterns"} <= down
-
-
-async def _sessions(kato: Kato) -> tuple[int, int]:
-    """How many sessions are alive, and the length of the default one's STM; zeros while their store is away."""
-    if kato.health.dependencies["sessions"].status == "unhealthy":
-        return 0, 0
-    try:
-        return await kato.count_sessions(), (await default_stm(kato))[0]
-    except errors.StorageError:
-        return 0, 0
 
 
 async def live(_call: Call) -> LiveAnswer:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kato import answers
 from kato.api import health, v1
-from kato.api.health import default_stm
+from kato.api.health import live_sessions
 from kato.api.instance import release
 from kato.api.routing import Call, Route
 from kato.engine import configuration
@@ -53,6 +53,7 @@ class StatusAnswer(answers.Answer, frozen=True, kw_only=True):
     processor_id: str
     processor_name: str
     base_processor_id: str
+    pid: int
     uptime: float
     uptime_seconds: float
     stm_length: int
@@ -114,17 +115,16 @@ async def status(call: Call) -> StatusAnswer:
     """The process, and the session the call names (else the default one)."""
     kato, settings = call.kato, call.settings
     named = v1.named_session(call)
-    if named is None:
-        length, ticks = await default_stm(kato)
-    else:
+    active, length, ticks = await live_sessions(kato)
+    if named is not None:
         state = await kato.session(named)
         call.session_id, length, ticks = named, len(state.stm), state.time
-    active = await kato.count_sessions()
     return StatusAnswer(
         status="okay",
         processor_id=kato.processor_id(settings.base),
         processor_name=settings.processor_name,
         base_processor_id=settings.base,
+        pid=os.getpid(),
         uptime=kato.uptime,
         uptime_seconds=kato.uptime,
         stm_length=length,
@@ -134,9 +134,7 @@ async def status(call: Call) -> StatusAnswer:
             total_sessions=kato.counters.sessions_created,
             active_sessions=active,
             expired_sessions=kato.counters.sessions_expired,
-            backend=kato.health.dependencies["sessions"].name
-            if kato.settings.kato_store != "embedded"
-            else "sqlite",
+            backend="sqlite" if settings.kato_store == "embedded" else "redis",
         ),
         processors=_processors(kato),
         configuration=configuration.listing(kato.defaults),
@@ -168,7 +166,7 @@ async def metrics(call: Call) -> MetricsAnswer:
         observations_processed=kato.counters.observations,
         patterns_learned=kato.counters.patterns_learned,
         predictions_generated=kato.counters.predictions,
-        stm_size=(await default_stm(kato))[0],
+        stm_size=(await live_sessions(kato)).stm_length,
         uptime_seconds=kato.uptime,
     )
 
@@ -176,7 +174,7 @@ async def metrics(call: Call) -> MetricsAnswer:
 async def summary(call: Call) -> SummaryAnswer:
     """The figures of v2."""
     kato, counters = call.kato, call.kato.counters
-    uptime, active = kato.uptime, await kato.count_sessions()
+    uptime, active = kato.uptime, (await live_sessions(kato)).active
     used = resource.getrusage(resource.RUSAGE_SELF)
     resources = {
         "memory_bytes": float(process.memory_bytes()),

@@ -16,6 +16,8 @@ import structlog
 TRACE: ContextVar[str] = ContextVar("trace_id", default="")
 """The trace id of the request being served; "" outside of requests."""
 
+OURS_TO_TELL = ("asyncpg.pool",)
+"""Libraries that complain, with a traceback each time, of what health reports once."""
 QUIET = ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "asyncio")
 
 
@@ -59,6 +61,8 @@ def configure(level: str = "INFO", form: str = "human") -> None:
     root.setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in OURS_TO_TELL:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
