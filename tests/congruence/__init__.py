@@ -1,1 +1,1 @@
-"""KATO in four forms, compared."""
+"""KATO in six forms, compared."""

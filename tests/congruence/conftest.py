@@ -1,4 +1,4 @@
-"""Four KATOs for all tests of congruence."""
+"""Six KATOs for all tests of congruence."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from tests.congruence.speakers import speakers
 
 @pytest.fixture(scope="session")
 def katos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Four KATOs by name; every test uses nodes of its own."""
+    """Six KATOs by name; every test uses nodes of its own."""
     with speakers(tmp_path_factory.mktemp("congruence")) as found:
         yield found

@@ -1,23 +1,26 @@
-"""One conversation with four KATOs: embedded in memory and in a directory, over HTTP waiting and awaited."""
+"""One conversation with six KATOs: embedded in memory and in a directory, over HTTP waiting and awaited, and over
+HTTP with all data on servers: PostgreSQL or MongoDB's protocol, Redis, and the stand-in for Qdrant.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import threading
+import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kato
-from kato import bootstrap, settings
-from kato.api.app import create_app
 from kato.api.errors import answer as envelope
-from kato.api.server import Server, configured
 from kato.errors import KatoError
 from kato.verbs.asynchronous import AsyncSession
+from tests.support import mongo, postgres
+from tests.support.qdrant_server import qdrant_server
+from tests.support.redis import redis
+from tests.support.served import served
 
 VOLATILE = {"created_at", "last_accessed", "expires_at", "time_ms", "timestamp", "trace_id"}
 MADE_IDS = re.compile(r"session-[0-9a-f]{32}-[0-9a-f]{16}|(?:seq-)?obs-[0-9a-f]{32}(?:-\d+)?")
@@ -42,53 +45,43 @@ class Awaited:
         return call
 
 
-class _Announced(Server):
-    ready: Future[int]
+class Production:
+    """What a KATO keeps on servers; each has its own, because the same nodes are spoken of to all."""
 
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.ready.set_result(self.port)
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
 
+    def postgres(self) -> dict[str, Any]:
+        database = f"congruence_{uuid.uuid4().hex}"
+        server = postgres.shared()
+        server.sql(f"CREATE DATABASE {database}")
+        url = urlsplit(server.url)._replace(path=f"/{database}").geturl()
+        return {"kato_store": "postgres", "database_url": url, "kato_database_pool_size": 4, **self._others()}
 
-@contextmanager
-def served() -> Iterator[str]:
-    """The address of a KATO server of its own, on a free port."""
-    ready: Future[int] = Future()
-    running: list[_Announced] = []
+    def mongo(self) -> dict[str, Any]:
+        url = urlsplit(mongo.shared().url)._replace(path=f"/{mongo.fresh_database()}").geturl()
+        return {"kato_store": "mongo", "mongo_base_url": url, "mongo_min_pool_size": 1, **self._others()}
 
-    async def serve() -> None:
-        chosen = settings.load(kato_data=":memory:", host="127.0.0.1", port=0)
-        async with bootstrap.running(chosen) as service:
-            server = configured(create_app(chosen, service))
-            server.__class__ = _Announced
-            assert isinstance(server, _Announced)
-            server.ready = ready
-            running.append(server)
-            await server.serve()
-
-    def live() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            if not ready.done():
-                ready.set_exception(error)
-            raise
-
-    thread = threading.Thread(target=live, name="kato-server")
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{ready.result()}"
-    finally:
-        for server in running:
-            server.should_exit = True
-        thread.join()
+    def _others(self) -> dict[str, Any]:
+        vectors = self._stack.enter_context(qdrant_server())
+        sessions = self._stack.enter_context(redis())
+        return {
+            "redis_url": sessions.url,
+            "qdrant_host": "127.0.0.1",
+            "qdrant_port": vectors.port,
+            "qdrant_prefer_grpc": False,
+        }
 
 
 @contextmanager
 def speakers(directory: Path) -> Iterator[dict[str, Any]]:
-    """Four KATOs that have never heard of each other, by name."""
+    """Six KATOs that have never heard of each other, by name."""
     with ExitStack() as stack:
-        client = stack.enter_context(kato.Client(stack.enter_context(served())))
+
+        def client(**settings: Any) -> kato.Client:
+            return stack.enter_context(kato.Client(stack.enter_context(served(**settings))))
+
+        production = Production(stack)
         address = stack.enter_context(served())
         runner = stack.enter_context(asyncio.Runner())
         awaited = Awaited(runner, kato.AsyncClient(address))
@@ -96,8 +89,10 @@ def speakers(directory: Path) -> Iterator[dict[str, Any]]:
         yield {
             "memory": stack.enter_context(kato.open(":memory:")),
             "file": stack.enter_context(kato.open(directory / "data")),
-            "client": client,
+            "client": client(),
             "async client": awaited,
+            "client of PostgreSQL": client(**production.postgres()),
+            "client of MongoDB": client(**production.mongo()),
         }
 
 

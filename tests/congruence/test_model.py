@@ -26,6 +26,11 @@ EVENTS = st.lists(SYMBOLS, max_size=4)
 EMOTIVES = st.dictionaries(
     st.sampled_from(["joy", "fear"]), st.integers(-8, 8).map(lambda n: n / 8), max_size=2
 )
+VECTORS = st.lists(
+    st.sampled_from([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.1 + 0.2, 0.1], [0.3, 0.1], [1e-9, 1.0]]),
+    min_size=1,
+    max_size=2,
+)
 CONFIGS = st.fixed_dictionaries(
     {},
     optional={
@@ -50,7 +55,7 @@ class Heard:
 
 
 class Conversation(RuleBasedStateMachine):
-    """Some sessions on one node, each with four KATOs."""
+    """Some sessions on one node, each with six KATOs."""
 
     katos: dict[str, Any]
     heard = Bundle("heard")
@@ -95,6 +100,16 @@ class Conversation(RuleBasedStateMachine):
         answer = self.ask(session, "observe", symbols, emotives=emotives)
         self.show(session, symbols)
         assert answer["stm_length"] == len(session.stm)
+
+    @rule(session=heard, vectors=VECTORS)
+    def observe_vectors(self, session: Heard, vectors: list[list[float]]) -> None:
+        answer = self.ask(session, "observe", vectors=vectors)
+        stm = [tuple(event) for event in self.ask(session, "stm")]
+        # Which vectors resemble these, the embedded store's own tests say; here all KATOs have to say the same.
+        assert stm[:-1] == session.stm
+        assert all(symbol.startswith("VCTR|") for symbol in stm[-1])
+        assert answer["stm_length"] == len(stm)
+        session.stm = stm
 
     @rule(session=heard, batch=st.lists(EVENTS, max_size=4), at_end=st.booleans(), each=st.booleans())
     def observe_sequence(self, session: Heard, batch: list[list[str]], at_end: bool, each: bool) -> None:
