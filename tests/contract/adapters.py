@@ -9,6 +9,10 @@ from typing import Protocol
 
 from qdrant_client import AsyncQdrantClient
 
+from kato.guarded import GuardedPatterns, GuardedSessions, GuardedVectors
+from kato.ops.breaker import Breaker
+from kato.ops.bulkhead import Bulkhead
+from kato.ops.guard import FAST, KINDS, Guard
 from kato.stores.mongo import MongoPatternStore
 from kato.stores.ports import PatternStore, SessionStore, VectorStore
 from kato.stores.postgres import PostgresPatternStore
@@ -169,6 +173,33 @@ class QdrantServer(QdrantLocal):
         return QdrantVectorStore(self._url, prefix=self._prefix)
 
 
+class Guarded:
+    """Real stores behind a guard each, as a production KATO has them."""
+
+    persistent = True
+    vector_precision = 0.0
+
+    def __init__(self, directory: Path) -> None:
+        self._files = SqliteFiles(directory)
+        self._url = redis.shared().url
+        self._prefix = redis.fresh_prefix()
+
+    @staticmethod
+    def _guard() -> Guard:
+        bulkheads = {kind: Bulkhead(kind, 10) for kind in KINDS}
+        return Guard("store", Breaker("store", 1000, 30), bulkheads, dict.fromkeys(KINDS, FAST))
+
+    async def patterns(self) -> PatternStore:
+        return GuardedPatterns(await self._files.patterns(), self._guard())
+
+    async def vectors(self) -> VectorStore:
+        return GuardedVectors(await self._files.vectors(), self._guard())
+
+    async def sessions(self, max_bytes: int = 10 * 1024 * 1024) -> SessionStore:
+        store = RedisSessionStore(self._url, prefix=self._prefix, max_bytes=max_bytes)
+        return GuardedSessions(store, self._guard())
+
+
 ADAPTERS: dict[str, Callable[[Path], Adapters]] = {
     "sqlite": SqliteFiles,
     "sqlite-memory": SqliteMemory,
@@ -178,6 +209,7 @@ ADAPTERS: dict[str, Callable[[Path], Adapters]] = {
     "qdrant-rest": QdrantRest,
     "qdrant-server": QdrantServer,
     "mongo": Mongo,
+    "guarded": Guarded,
 }
 if mongo.REAL in os.environ:
     ADAPTERS["mongo-replica-set"] = MongoReplicaSet
