@@ -186,7 +186,7 @@ class Guarded:
 
     @staticmethod
     def _guard() -> Guard:
-        bulkheads = {kind: Bulkhead(kind, 10) for kind in KINDS}
+        bulkheads = {kind: Bulkhead(kind, 200) for kind in KINDS}
         return Guard("store", Breaker("store", 1000, 30), bulkheads, dict.fromkeys(KINDS, FAST))
 
     async def patterns(self) -> PatternStore:
