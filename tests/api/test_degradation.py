@@ -16,7 +16,7 @@ import kato
 from kato import answering
 from kato.api.app import create_app
 from kato.api.v1 import PREDICTIONS_LEFT_OUT
-from kato.errors import StorageError
+from kato.errors import DataCorrupted, StorageError
 from kato.settings import load
 from kato.verbs.asynchronous import AsyncVerbs
 from kato.verbs.calls import Call
@@ -192,6 +192,16 @@ async def test_a_v1_batch_that_was_taken_is_answered_without_the_predictions_it_
     shown = await posted(http, "/observe-sequence", BATCH)
     assert shown["warnings"] == [LEFT_OUT, PREDICTIONS_LEFT_OUT]
     assert len((await got(http, "/stm"))["stm"]) == 4
+
+
+async def test_damage_is_told_also_after_a_v1_batch(
+    parts: Degrading, http: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(_: str) -> Any:
+        raise DataCorrupted("PostgreSQL: the stored patterns are damaged")
+
+    monkeypatch.setattr(parts.patterns, "scan", damaged)
+    refused(await http.post("/observe-sequence", json=BATCH), 500, "DATA_CONSISTENCY_ERROR")
 
 
 # Refused
