@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,11 +25,19 @@ _KATO = "import sys; from kato.cli.main import app; sys.argv[0] = 'kato'; app()"
 class Server:
     """A server on a free port of 127.0.0.1, ready when the block begins and gone when it ends."""
 
-    def __init__(self, command: list[str], probe: str, directory: Path, name: str) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        probe: str,
+        directory: Path,
+        name: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = _free_port()
         self.start_seconds = 0.0
         self.stop_seconds = 0.0
         self._command = [part.replace("{port}", str(self.port)) for part in command]
+        self._environment = environment
         self._probe = probe
         self._log = directory / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -49,7 +59,12 @@ class Server:
         with self._log.open("ab") as log:
             # `app` of the echo is found beside this file.
             self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=Path(__file__).parent
+                self._command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=Path(__file__).parent,
+                env={**os.environ, **(self._environment or {})},
             )
         try:
             while not self._answers():
@@ -78,12 +93,15 @@ class Server:
         self.stop_seconds = time.perf_counter() - begin
 
     def cpu_seconds(self) -> float:
-        """Processor time it has used so far."""
-        return machine.cpu_seconds(self.pid)
+        """Processor time it has used so far, its workers included."""
+        return sum(map(machine.cpu_seconds, self._family()))
 
     def resident_bytes(self) -> int:
-        """Memory it holds."""
-        return machine.resident_bytes(self.pid)
+        """Memory it holds, its workers included."""
+        return sum(map(machine.resident_bytes, self._family()))
+
+    def _family(self) -> list[int]:
+        return [self.pid, *machine.children(self.pid)]
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
@@ -111,6 +129,13 @@ def kato(data: Path, directory: Path) -> Server:
     """`kato serve` as a user starts it, with its data in `data`."""
     serve = ["serve", "--host", "127.0.0.1", "--port", "{port}", "--data", str(data)]
     return Server([sys.executable, "-c", _KATO, *serve], "/health", directory, "kato")
+
+
+def instance(number: int, environment: Mapping[str, str], directory: Path) -> Server:
+    """One of several `kato serve` on the servers that the environment names."""
+    serve = ["serve", "--host", "127.0.0.1", "--port", "{port}"]
+    command = [sys.executable, "-c", _KATO, *serve]
+    return Server(command, "/health/ready", directory, f"instance-{number}", environment)
 
 
 def echo(directory: Path) -> Server:

@@ -19,6 +19,7 @@ SECTIONS = {
     "opening": "opening",
     "http": "serving",
     "sessions": "sessions",
+    "production": "production",
 }
 """Each section and the module that measures it."""
 
