@@ -148,6 +148,12 @@ class CircuitBreakerOpen(StorageError):
     code = "CIRCUIT_BREAKER_OPEN"
 
 
+class OutcomeUnknown(StorageError):
+    """A change may have been stored, and others have gone on from there: repeating it might do it twice."""
+
+    retry_helps = False
+
+
 class DataCorrupted(StorageError):
     """A data file is damaged; `kato check` says where."""
 

@@ -8,19 +8,20 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import pytest_asyncio
 
 from kato import bootstrap
-from kato.errors import EmptySTM, SessionNotFound, StorageError
+from kato.errors import EmptySTM, OutcomeUnknown, SessionNotFound, StorageError
 from kato.model import Events, Observation, SessionState
 from kato.service import Kato
 from kato.sessions.shared import SharedSessions
 from kato.settings import Settings
 from tests.support import postgres, redis
 from tests.support.kato import opened, show, stm, taught
+from tests.support.proxy import proxied
 
 Pair = list[Kato]
 
@@ -28,17 +29,32 @@ Pair = list[Kato]
 @pytest_asyncio.fixture
 async def pair() -> AsyncIterator[Pair]:
     """Two instances, wired from settings as operators do."""
-    settings = Settings(
-        KATO_STORE="postgres",
-        DATABASE_URL=postgres.shared().url,
-        KATO_DATABASE_POOL_SIZE=5,
-        REDIS_URL=redis.shared().url,
-        KATO_VECTORS=False,
-        MAX_SESSIONS=0,
-        PROCESSOR_ID=uuid.uuid4().hex,
-    )
+    async with running([redis.shared().port] * 2) as pair:
+        yield pair
+
+
+@asynccontextmanager
+async def running(ports: list[int]) -> AsyncIterator[Pair]:
+    """Instances that reach the one Redis by these ports."""
+    cluster = uuid.uuid4().hex
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(bootstrap.running(settings, time.time)) for _ in range(2)]
+        yield [
+            await stack.enter_async_context(
+                bootstrap.running(
+                    Settings(
+                        KATO_STORE="postgres",
+                        DATABASE_URL=postgres.shared().url,
+                        KATO_DATABASE_POOL_SIZE=5,
+                        REDIS_URL=f"redis://127.0.0.1:{port}/0",
+                        KATO_VECTORS=False,
+                        MAX_SESSIONS=0,
+                        PROCESSOR_ID=cluster,
+                    ),
+                    time.time,
+                )
+            )
+            for port in ports
+        ]
 
 
 def node() -> str:
@@ -79,6 +95,23 @@ async def test_200_parallel_observes_of_one_session_dealt_over_both(pair: Pair) 
         state = await kato.session(session)
         assert state.time == 200
         assert [state.stm[answer.time - 1] for answer in answers] == [(f"s{n}",) for n in range(200)]
+
+
+async def test_an_observe_whose_acknowledgement_was_lost_and_that_was_overtaken_is_not_done_twice() -> None:
+    with proxied("127.0.0.1", redis.shared().port) as proxy:
+        async with running([proxy.port, redis.shared().port]) as (a, b):
+            session = await opened(a, node())
+            for kato in (a, b, a):
+                await show(kato, session, "x")
+            proxy.swallow_replies(1)
+            ours = asyncio.create_task(show(a, session, "a"))
+            while len(await stm(b, session)) < 4:
+                await asyncio.sleep(0)
+            await show(b, session, "b")
+            with pytest.raises(OutcomeUnknown):
+                await ours
+            for kato in (a, b):
+                assert await stm(kato, session) == (("x",), ("x",), ("x",), ("a",), ("b",))
 
 
 async def test_each_step_on_another_instance(pair: Pair) -> None:

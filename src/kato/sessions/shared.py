@@ -277,7 +277,7 @@ class SharedSessions(Sessions):
                 claimed = self._following(msgspec.structs.replace(state, pending=claim))
                 try:
                     held.state = await self._store.save(claimed) or claimed
-                except errors.SessionNotFound:
+                except (errors.SessionNotFound, errors.OutcomeUnknown):
                     held.state = (await self._look(session_id)).state
                 self._check_alive(session_id, held.state)
 

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any, Final
 
 from kato.errors import (
+    OutcomeUnknown,
     ResourceExhausted,
     SessionLimitExceeded,
     SessionNotFound,
@@ -42,7 +43,8 @@ class RedisSessionStore:
     limits the stored size of one session.
 
     An operation that raised `StorageError` may have been done. A `save` or `create` that is repeated with the very
-    same state object is done once: if it was done the first time, that is recognized.
+    same state object is done once: if it was done the first time, that is recognized. When others have changed the
+    session meanwhile nobody can tell any more, and the repeated `save` raises `OutcomeUnknown`.
 
     Redis removes a record an hour after its session's expiry, counted by its own clock from the last write, so the
     hosts' clocks need not agree. `expire` and `count` go by the caller's time.
@@ -142,6 +144,7 @@ class RedisSessionStore:
 
         Of a session that was deleted and created anew, the new state is returned whatever its revision.
         """
+        repeated = id(state) in self._doubtful
         async with self._written(state) as token:
             name, node, user, record = self._prepare(state, token)
             outcome = await self._client.run(
@@ -155,6 +158,8 @@ class RedisSessionStore:
                 self._prefix,
                 owner_of(node, user),
             )
+            if repeated and outcome not in (0, 1):
+                raise OutcomeUnknown("Redis: whether the session was stored is not known")
         if outcome == 0:
             raise SessionNotFound(f"Session {state.session_id} not found", session_id=state.session_id)
         return None if outcome == 1 else decode(outcome)
