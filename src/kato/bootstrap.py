@@ -79,6 +79,7 @@ def _production(settings: Settings, clock: Callable[[], float]) -> Kato:
         opening_seconds=settings.request_timeout / 3,
         pending_seconds=stores.pending_seconds,
         available=lambda: ports.health.available("patterns"),
+        vectors_server="Qdrant" if settings.kato_vectors else None,
     )
     events.join(stores.events())
     return Kato(settings, keeper, memory, events, counters, clock, ports.health)
