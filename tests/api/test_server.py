@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import httpx
 import pytest
 
+from kato import bootstrap
+from kato.api import listeners
 from kato.api.listeners import announcement
-from kato.api.server import serve
-from kato.settings import SettingsError, load
+from kato.api.server import Server, run, serve
+from kato.service import Kato
+from kato.settings import Settings, SettingsError, load
 from tests.api.driving import serving
 
 SCRIPT = "from kato.api.server import serve; from kato.settings import load; serve(load())"
@@ -58,6 +66,66 @@ def test_one_clear_line_then_service_then_a_clean_end(tmp_path: Path) -> None:
 def test_more_workers_need_other_stores() -> None:
     with pytest.raises(SettingsError, match="WORKERS"):
         serve(load(workers=4, kato_data=":memory:"))
+
+
+def test_told_to_stop_while_it_serves() -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    ports: list[int] = []
+
+    def stop(server: Server) -> None:
+        ports.append(server.port)
+        signal.raise_signal(signal.SIGTERM)
+
+    with listeners.bound("127.0.0.1", 0) as sockets:
+        run(load(kato_data=":memory:"), sockets, stop)
+    assert len(ports) == 1
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_told_to_stop_before_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def interrupted(settings: Settings) -> AsyncIterator[Kato]:
+        signal.raise_signal(signal.SIGTERM)
+        async with running(settings) as kato:
+            yield kato
+
+    running = bootstrap.running
+    monkeypatch.setattr(bootstrap, "running", interrupted)
+    with listeners.bound("127.0.0.1", 0) as sockets:
+        run(load(kato_data=str(tmp_path)), sockets, lambda server: pytest.fail("it serves"))
+    assert not list(tmp_path.glob("*-wal"))
+
+
+def test_a_host_with_several_addresses() -> None:
+    """All on one port, and each of them answers."""
+    answers: list[int] = []
+
+    def ask(server: Server) -> None:
+        addresses = {each[4][0] for each in socket.getaddrinfo("localhost", server.port)}
+
+        def call() -> None:
+            for address in addresses:
+                connection = http.client.HTTPConnection(address, server.port, timeout=10)
+                with closing(connection):
+                    connection.request("GET", "/ping")
+                    answers.append(connection.getresponse().status)
+            signal.raise_signal(signal.SIGTERM)
+
+        threading.Thread(target=call).start()
+        assert len(server.servers) == len(addresses)
+
+    with listeners.bound("localhost", 0) as sockets:
+        run(load(kato_data=":memory:", host="localhost"), sockets, ask)
+    assert set(answers) == {200}
+
+
+def test_a_host_that_is_none() -> None:
+    with pytest.raises(SettingsError, match=r"HOST, PORT: cannot listen on 192\.0\.2\.1:0: Cannot assign"):
+        listeners.bind("192.0.2.1", 0)
+    with pytest.raises(
+        SettingsError, match=r"cannot listen on no-such-host\.invalid:0: .*(known|resolution)"
+    ):
+        listeners.bind("no-such-host.invalid", 0)
 
 
 def test_the_line_names_the_address() -> None:

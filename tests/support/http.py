@@ -15,10 +15,16 @@ class Answer(NamedTuple):
 
     status: int
     body: Any
+    last: bool = False
+    """Whether the server closes the connection after it."""
 
 
 class Gone(Exception):
     """The server closed the connection without answering."""
+
+
+class Refused(Gone):
+    """The server did not let us connect: the request was never sent."""
 
 
 class Pool:
@@ -38,14 +44,21 @@ class Pool:
                 self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
             )
         except OSError as error:
-            raise Gone from error
+            raise Refused from error
         try:
             writer.write(_request(method, path, body, headers or {}))
             answer = await _answer(reader)
         except (OSError, asyncio.IncompleteReadError) as error:
             writer.close()
             raise Gone from error
-        self._idle.append((reader, writer))
+        except BaseException:
+            # Nobody would know whose the answer is.
+            writer.close()
+            raise
+        if answer.last:
+            writer.close()
+        else:
+            self._idle.append((reader, writer))
         return answer
 
     async def get(self, path: str) -> Any:
@@ -79,7 +92,7 @@ async def _answer(reader: asyncio.StreamReader) -> Answer:
     status, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
     headers = dict(line.lower().split(b": ", 1) for line in lines if line)
     content = await reader.readexactly(int(headers[b"content-length"]))
-    return Answer(int(status.split()[1]), json.loads(content))
+    return Answer(int(status.split()[1]), json.loads(content), headers.get(b"connection") == b"close")
 
 
 @asynccontextmanager

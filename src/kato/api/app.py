@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -61,18 +61,17 @@ def declared(settings: Settings) -> list[Route]:
 
 
 def create_app(settings: Settings, kato: Kato | None = None) -> Application:
-    """The application; without a running `kato` it builds its own at start-up and closes it at the end."""
+    """The application; if it has no running `kato` by its start-up, it builds one and closes it at the end."""
     instance = Instance(settings, kato)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if kato is not None:
-            yield
-            return
-        async with bootstrap.running(settings) as built:
-            instance.kato = built
+        async with AsyncExitStack() as stack:
+            running = instance.kato
+            if running is None:
+                running = instance.kato = await stack.enter_async_context(bootstrap.running(settings))
             sampling = asyncio.create_task(
-                built.series.sample(lambda: statistics.figures(built), built.clock)
+                running.series.sample(lambda: statistics.figures(running), running.clock)
             )
             try:
                 yield

@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask the server to stop, and nothing more: the service still has to be closed.
+        """SIGINT and SIGTERM ask the server to stop, and nothing more; what was opened around it is closed then.
 
         Uvicorn's own version raises the signal again as soon as the server has stopped.
         """
@@ -83,6 +83,9 @@ class Server(uvicorn.Server):
         farewell.cancel()
         self.config.timeout_graceful_shutdown = max(0, round(end - loop.time()))
         await super().shutdown(sockets)
+        if self.force_exit:
+            # Uvicorn leaves this out.
+            await self.lifespan.shutdown()
 
     async def _close_door(self, sockets: Iterable[socket.socket]) -> None:
         """Accept who has connected so far, and nobody else."""
@@ -150,11 +153,17 @@ def run(settings: Settings, sockets: list[socket.socket], listening: Callable[[S
     """Serve in this process from bound sockets until it is told to stop."""
     logging.configure(settings.log_level, settings.log_format)
 
+    app = create_app(settings)
+    server = configured(app, listening)
+
     async def running() -> None:
         async with bootstrap.running(settings) as kato:
-            await configured(create_app(settings, kato), listening).serve(sockets)
+            app.instance.kato = kato
+            if not server.should_exit:
+                await server.serve(sockets)
 
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    # Signals are heeded from here to the very end: nothing that has been opened is left unclosed.
+    with server.capture_signals(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(running())

@@ -46,6 +46,12 @@ def work(channel: socket.socket, listeners: list[socket.socket]) -> int:
     return 0
 
 
+def main() -> int:
+    """Serve from the sockets that the command line names."""
+    with contextlib.ExitStack() as stack:
+        given = [stack.enter_context(socket.socket(fileno=int(number))) for number in sys.argv[1:]]
+        return work(given[0], given[1:])
+
+
 if __name__ == "__main__":
-    given, *others = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
-    sys.exit(work(given, others))
+    sys.exit(main())

@@ -128,10 +128,12 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._places = [Place(sockets) for sockets in _bound(settings)]
+        sockets = _bound(settings)
+        self.port = sockets[0][0].getsockname()[1]
+        self.places = [Place(each) for each in sockets]
         self._alive: set[Worker] = set()
         self._tasks = asyncio.TaskGroup()
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
         self._renewing = asyncio.Event()
 
     async def run(self) -> None:
@@ -140,7 +142,7 @@ class Supervisor:
         for number in STOPPING:
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._renewing.set)
-        serving, stopping = asyncio.create_task(self._serve()), asyncio.create_task(self._stopping.wait())
+        serving, stopping = asyncio.create_task(self._serve()), asyncio.create_task(self.stopping.wait())
         try:
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
@@ -154,20 +156,20 @@ class Supervisor:
                 loop.remove_signal_handler(number)
 
     def _stop(self, number: int) -> None:
-        if self._stopping.is_set() and number == signal.SIGINT:
+        if self.stopping.is_set() and number == signal.SIGINT:
             # Ctrl+C once more: whoever presses it does not want to wait.
             self._signal(signal.SIGKILL)
-        self._stopping.set()
+        self.stopping.set()
 
     def _signal(self, number: int) -> None:
         for worker in self._alive:
             worker.send(number)
 
     async def _serve(self) -> None:
-        workers = await asyncio.gather(*map(self._started, self._places))
-        listeners.announce(self._settings, self._places[0].sockets[0].getsockname()[1])
+        workers = await asyncio.gather(*map(self._started, self.places))
+        listeners.announce(self._settings, self.port)
         async with self._tasks:
-            for place, worker in zip(self._places, workers, strict=True):
+            for place, worker in zip(self.places, workers, strict=True):
                 self._install(place, worker)
             while True:
                 await self._renewing.wait()
@@ -203,9 +205,8 @@ class Supervisor:
 
     async def _replace(self, place: Place, age: float) -> None:
         # While nobody accepts from them, the system shall deal no connections to these sockets.
-        port = place.sockets[0].getsockname()[1]
         listeners.close(place.sockets)
-        place.sockets = listeners.bind(self._settings.host, port, beside=True)
+        place.sockets = listeners.bind(self._settings.host, self.port, beside=True)
         while True:
             await asyncio.sleep(place.pause(age))
             try:
@@ -218,7 +219,7 @@ class Supervisor:
 
     async def _renew(self) -> None:
         """Replace all workers, one after the other; each accepts before its predecessor stops to."""
-        for place in self._places:
+        for place in self.places:
             async with place.changing:
                 former = place.worker
                 try:
@@ -234,7 +235,7 @@ class Supervisor:
     async def _end(self) -> None:
         """End all workers, kill those that take too long."""
         self._signal(signal.SIGTERM)
-        for place in self._places:
+        for place in self.places:
             listeners.close(place.sockets)
         ends = [asyncio.create_task(worker.process.wait()) for worker in self._alive]
         if ends:
