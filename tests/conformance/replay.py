@@ -26,7 +26,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 HERE = Path(__file__).parent
 CASES = HERE / "cases.jsonl.gz"
@@ -48,6 +48,12 @@ VOLATILE = {
     "error_id",
 }
 Difference = tuple[str, str]
+
+
+class Caller(Protocol):
+    """Asks the service; answers with status and JSON body."""
+
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]: ...
 
 
 class Client:
@@ -252,7 +258,7 @@ def under(cases: Iterable[dict[str, Any]], settings: dict[str, str]) -> list[dic
     return [case for case in cases if case.get("server_settings", {}) == settings]
 
 
-def steps(client: Client, case: dict[str, Any], tag: str) -> Iterator[tuple[int, dict[str, Any], int, Any]]:
+def steps(client: Caller, case: dict[str, Any], tag: str) -> Iterator[tuple[int, dict[str, Any], int, Any]]:
     """Run a case on a node of its own; yields (number, step, status, answer)."""
     node = f"conf_{tag}_{case['id'].replace('-', '_')}"
     sessions: list[str] = []
@@ -275,7 +281,7 @@ def steps(client: Client, case: dict[str, Any], tag: str) -> Iterator[tuple[int,
             client.call("DELETE", f"/sessions/{session}")
 
 
-def run_case(client: Client, case: dict[str, Any], tag: str, deviations: Deviations) -> list[str]:
+def run_case(client: Caller, case: dict[str, Any], tag: str, deviations: Deviations) -> list[str]:
     """The unwanted differences of a case, as text."""
     found = []
     for number, step, status, answer in steps(client, case, tag):

@@ -6,30 +6,21 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conformance import replay
+from tests.conformance.recorded import ALGORITHMS, CASES, FAMILIES, RULES, Replays, of_family
 from tests.support.server import serving
 
-CASES = replay.read_cases()
-RULES = json.loads(replay.DEVIATIONS.read_text(encoding="utf8"))
-ALGORITHMS = sorted(
-    {case["server_settings"]["RANK_SORT_ALGO"] for case in CASES if "server_settings" in case}
-)
-FAMILIES = list(dict.fromkeys(case["family"] for case in replay.under(CASES, {})))
 
-
-class Replays:
-    """Servers by settings, started when first needed, and what was replayed on them."""
+class Servers:
+    """Servers by settings, started when first needed."""
 
     def __init__(self, data: Path, stack: ExitStack) -> None:
         self._data = data
         self._stack = stack
         self._clients: dict[str, replay.Client] = {}
-        self.deviations = replay.Deviations(RULES)
-        self.replayed = 0
 
     def client(self, settings: dict[str, str]) -> replay.Client:
         key = json.dumps(settings)
@@ -40,18 +31,16 @@ class Replays:
             self._stack.callback(self._clients[key].close)
         return self._clients[key]
 
-    def differences(self, settings: dict[str, str], cases: list[dict[str, Any]]) -> list[str]:
-        client, tag, found = self.client(settings), replay.fresh_tag(), list[str]()
-        for case in cases:
-            found += replay.run_case(client, case, tag, self.deviations)
-        self.replayed += len(cases)
-        return found
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        yield Servers(tmp_path_factory.mktemp("replay"), stack)
 
 
 @pytest.fixture(scope="module")
-def replays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replays]:
-    with ExitStack() as stack:
-        yield Replays(tmp_path_factory.mktemp("replay"), stack)
+def replays() -> Replays:
+    return Replays()
 
 
 def test_all_recorded_cases_are_here() -> None:
@@ -60,15 +49,16 @@ def test_all_recorded_cases_are_here() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_default_settings_answer_as_recorded(replays: Replays, family: str) -> None:
-    cases = [case for case in replay.under(CASES, {}) if case["family"] == family]
-    assert replays.differences({}, cases) == []
+def test_default_settings_answer_as_recorded(servers: Servers, replays: Replays, family: str) -> None:
+    assert replays.differences(servers.client({}), of_family(family)) == []
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_rank_sort_algo_of_the_service_answers_as_recorded(replays: Replays, algorithm: str) -> None:
+def test_a_rank_sort_algo_of_the_service_answers_as_recorded(
+    servers: Servers, replays: Replays, algorithm: str
+) -> None:
     settings = {"RANK_SORT_ALGO": algorithm}
-    assert replays.differences(settings, replay.under(CASES, settings)) == []
+    assert replays.differences(servers.client(settings), replay.under(CASES, settings)) == []
 
 
 def test_every_wanted_difference_occurs(replays: Replays) -> None:
@@ -85,9 +75,9 @@ def test_wanted_differences_name_their_reason() -> None:
         assert rule["why"].endswith(".")
 
 
-def test_a_ranking_of_the_session_changes_nothing_but_the_order(replays: Replays) -> None:
+def test_a_ranking_of_the_session_changes_nothing_but_the_order(servers: Servers) -> None:
     """The rules of family `ranks` name many fields, because rows are compared by place: compare by name here."""
-    client, tag = replays.client({}), replay.fresh_tag()
+    client, tag = servers.client({}), replay.fresh_tag()
     compared = 0
     for case in CASES:
         algorithm = case["config"].get("rank_sort_algo")
