@@ -94,6 +94,7 @@ def _vectors(settings: Settings) -> VectorStore:
     scheme = "https" if settings.qdrant_https else "http"
     return QdrantVectorStore(
         f"{scheme}://{settings.qdrant_host}:{settings.qdrant_port}",
+        prefix=settings.qdrant_collection_prefix,
         exact=settings.kato_vector_exact,
         prefer_grpc=settings.qdrant_prefer_grpc,
         grpc_port=settings.qdrant_grpc_port,

@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     qdrant_api_key: SecretStr | None = Field(None, validation_alias=_names("QDRANT_API_KEY"))
     qdrant_timeout: float = Field(10, ge=1, validation_alias=_names("QDRANT_TIMEOUT"))
     qdrant_pool_size: int = Field(20, ge=1, le=1000, validation_alias=_names("QDRANT_POOL_SIZE"))
+    qdrant_collection_prefix: str = Field(
+        "kato", pattern=r"^[A-Za-z0-9_-]{1,100}$", validation_alias=_names("QDRANT_COLLECTION_PREFIX")
+    )
     kato_vector_exact: bool = Field(True, validation_alias=_names("KATO_VECTOR_EXACT"))
     kato_database_failure_threshold: int = Field(
         5, ge=1, validation_alias=_names("KATO_DATABASE_FAILURE_THRESHOLD")

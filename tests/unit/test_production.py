@@ -47,12 +47,18 @@ async def test_the_settings_choose_the_stores(monkeypatch: pytest.MonkeyPatch) -
     for kind in (PostgresPatternStore, MongoPatternStore, QdrantVectorStore):
         recorded(kind)
     first = production.chosen(
-        settings(KATO_DATABASE_POOL_SIZE=3, KATO_VECTOR_EXACT=False, QDRANT_API_KEY="k")
+        settings(
+            KATO_DATABASE_POOL_SIZE=3,
+            KATO_VECTOR_EXACT=False,
+            QDRANT_API_KEY="k",
+            QDRANT_COLLECTION_PREFIX="team",
+        )
     )
     assert isinstance(first.patterns, PostgresPatternStore)
     assert given["PostgresPatternStore"] == {"min_connections": 3, "max_connections": 3}
     assert isinstance(first.vectors, QdrantVectorStore)
-    assert (given["QdrantVectorStore"]["exact"], given["QdrantVectorStore"]["api_key"]) == (False, "k")
+    qdrant = given["QdrantVectorStore"]
+    assert (qdrant["exact"], qdrant["api_key"], qdrant["prefix"]) == (False, "k", "team")
     assert first.sessions.client is first.redis
     second = production.chosen(
         settings(

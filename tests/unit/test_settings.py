@@ -51,6 +51,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "qdrant_api_key": ("key", SecretStr("key")),
     "qdrant_timeout": ("3", 3.0),
     "qdrant_pool_size": ("3", 3),
+    "qdrant_collection_prefix": ("team-1", "team-1"),
     "kato_vector_exact": ("false", False),
     "kato_database_failure_threshold": ("2", 2),
     "kato_database_recovery_timeout": ("1.5", 1.5),
@@ -114,6 +115,7 @@ WRONG = {
     "max_request_size": "10",
     "session_ttl": "86401",
     "qdrant_host": "http://qdrant",
+    "qdrant_collection_prefix": "a/b",
 }
 FREE_TEXT = {"processor_name", "host", "affinity_emotive", "qdrant_api_key"}
 SECRETS = {"database_url", "mongo_base_url", "redis_url", "qdrant_api_key"}
