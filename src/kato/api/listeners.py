@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kato.api.instance import release
@@ -79,7 +79,9 @@ def refuse(listener: socket.socket) -> None:
         return
     instructions = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
     program = struct.pack("@HP", len(_DROP_SYN) // 8, ctypes.addressof(instructions))
-    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    # A system may keep filters for the privileged: then whoever connects in the last moment may be cut off.
+    with suppress(PermissionError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def close(listeners: Iterable[socket.socket]) -> None:
