@@ -15,7 +15,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -25,14 +25,14 @@ from tests.support.http import Answer, Gone, Pool
 from tests.support.postgres import USER, PostgresServer
 from tests.support.processes import family, kill_family
 from tests.support.redis import RedisServer
-from tests.support.server import Server
+from tests.support.server import START_SECONDS, Server
 
 WORKERS = int(os.environ.get("KATO_CLUSTER_WORKERS", "2"))
 INSTANCES = 2
+PAUSE = 0.05
+"""Seconds between a request that failed and the next one."""
 IDLE_SECONDS = 3.0
 """The server closes a connection that nobody has used for 5 seconds; who sends just then gets no answer."""
-CONNECTIONS_TRIED = 500
-"""The system deals connections over the workers as it likes."""
 
 
 class Door(Pool):
@@ -86,6 +86,10 @@ class Instance:
         ours, port = set(door.ports), int(self.url.rpartition(":")[2])
         sockets = {inode for theirs, inode in _accepted(port) if theirs in ours}
         return {each for each in family(self.server.process.pid) if sockets & _open_sockets(each)}
+
+    def workers(self) -> list[int]:
+        """The ids of its worker processes; the server itself when it has none."""
+        return family(self.server.process.pid)[1:] or [self.server.process.pid]
 
     def kill(self) -> None:
         """SIGKILL for the server with all its workers."""
@@ -148,32 +152,31 @@ class Cluster:
             ]
             self.instances = [each.result() for each in started]
 
-    def fail_over(self) -> None:
-        """Kill the primary and promote its standby; it accepts writes on return, and has no standby of its own."""
+    def lose_primary(self) -> None:
+        """Kill the PostgreSQL that accepts writes; its synchronous standby has all that was acknowledged."""
+        self.postgres.kill9()
+
+    def promote(self) -> None:
+        """Make the standby the primary; it accepts writes on return, and has no standby of its own yet."""
         assert self.standby is not None
         lost, self.postgres, self.standby = self.postgres, self.standby, None
-        lost.kill9()
         self._standby_port = lost.port
         self.postgres.promote()
         lost.remove()
 
     def replicate(self) -> None:
-        """Give the primary a synchronous standby where the lost primary was."""
+        """Give the primary a synchronous standby where the lost one was."""
         self.standby = self.postgres.replica(port=self._standby_port)
 
     @asynccontextmanager
-    async def doors(self) -> AsyncIterator[list[Door]]:
-        """A door to each worker of each instance, the workers of one instance side by side.
+    async def doors(self, each: int = 1, of: Sequence[Instance] | None = None) -> AsyncIterator[list[Door]]:
+        """Doors to the workers of all instances (or those given): so many to each, side by side.
 
         Requests that a door has under way at the same time go to any worker of the instance.
         """
         async with AsyncExitStack() as stack:
-            found = [
-                door
-                for each in self.instances
-                for door in (await _one_each(each, self.workers, stack)).values()
-            ]
-            yield found
+            chosen = self.instances if of is None else of
+            yield [door for one in chosen for door in await _found(one, self.workers, each, stack)]
 
     def remove(self) -> None:
         """End everything and delete its files."""
@@ -184,25 +187,38 @@ class Cluster:
             reserved.close()
 
 
-async def _one_each(instance: Instance, workers: int, stack: AsyncExitStack) -> dict[int, Door]:
-    found: dict[int, Door] = {}
-    for _ in range(CONNECTIONS_TRIED):
+async def _found(instance: Instance, workers: int, each: int, stack: AsyncExitStack) -> list[Door]:
+    """So many doors to each of so many workers; the system deals connections over them as it likes."""
+    found: dict[int, list[Door]] = {}
+    deadline = time.monotonic() + START_SECONDS
+    while sum(len(doors) == each for doors in found.values()) < workers:
+        assert time.monotonic() < deadline, f"of {workers} workers only {len(found)} take part"
         door = Door(instance.url)
-        stack.push_async_callback(door.close)
-        await door.get("/health/live")
-        (worker,) = instance.serving(door)
-        found.setdefault(worker, door)
-        if len(found) == workers:
-            return found
-    raise AssertionError(f"of {workers} workers only {len(found)} take part")
+        try:
+            await door.get("/health/live")
+        except Gone:
+            # One of the workers has just died.
+            await asyncio.sleep(PAUSE)
+            continue
+        doors = [found.setdefault(worker, []) for worker in instance.serving(door)]
+        if doors and len(doors[0]) < each:
+            doors[0].append(door)
+            stack.push_async_callback(door.close)
+        else:
+            await door.close()
+    return [door for doors in found.values() for door in doors]
 
 
 @contextmanager
 def clustered(
-    directory: Path, workers: int = WORKERS, *, replicated: bool = False, **settings: str
+    directory: Path,
+    workers: int = WORKERS,
+    *,
+    replicated: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Cluster]:
     """A running cluster that is gone afterwards, whatever happened. `settings` are further variables."""
-    cluster = Cluster(directory, workers, replicated, settings)
+    cluster = Cluster(directory, workers, replicated, settings or {})
     try:
         yield cluster
     finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from tests.support.http import Gone, Pool
@@ -40,23 +40,30 @@ class Step:
         return [] if self.learns else events, time + len(self.shown), learned
 
 
-def observing(symbols: str) -> dict[str, Any]:
+def observing(symbols: Iterable[str]) -> dict[str, Any]:
     return {"strings": list(symbols)}
 
 
-def next_step(random_: random.Random, stm: Events) -> Step:
-    """A random request that fits the STM; short patterns, so that many are learned again and again."""
-    event = "".join(sorted(random_.sample(SYMBOLS, random_.choice((1, 1, 2)))))
+def next_step(random_: random.Random, stm: Events, mark: str = "") -> Step:
+    """A random request that fits the STM; short patterns, so that many are learned again and again.
+
+    All its symbols begin with `mark`.
+    """
+    event = [mark + symbol for symbol in sorted(random_.sample(SYMBOLS, random_.choice((1, 1, 2))))]
     if len(stm) >= 2 and random_.random() < 0.6:
         return Step("learn", {}, [], learns=True)
     kind = random_.random()
     if kind < 0.1:
         return Step("clear-stm", {}, [], learns=False)
     if kind < 0.25:
-        pair = [event, random_.choice(SYMBOLS)]
-        body = {"observations": [observing(part) for part in pair], "learn_at_end": True}
-        return Step("observe-sequence", body, [list(part) for part in pair], learns=True)
-    return Step("observe", observing(event), [list(event)], learns=False)
+        pair = [event, [mark + random_.choice(SYMBOLS)]]
+        return Step("observe-sequence", showing(pair), pair, learns=True)
+    return Step("observe", observing(event), [event], learns=False)
+
+
+def showing(events: Events) -> dict[str, Any]:
+    """The body that shows events and learns them."""
+    return {"observations": [observing(event) for event in events], "learn_at_end": True}
 
 
 class Worker:
@@ -79,16 +86,16 @@ class Worker:
         opened = await client.post("/sessions", {"node_id": self.node, "ttl_seconds": 86_400})
         self.session = opened["session_id"]
 
-    async def work(self, client: Pool, acknowledged: Callable[[], None]) -> None:
-        """Send requests until the server is gone."""
+    async def work(self, client: Pool, acknowledged: Callable[[], None]) -> Gone:
+        """Send requests until the server is gone; returns in which way."""
         while True:
             self._requests += 1
             headers = {"Idempotency-Key": f"key-{self._requests}"} if self._keyed else {}
             self.pending = (next_step(self._random, self.stm), headers)
             try:
                 await self.send_pending(client)
-            except Gone:
-                return
+            except Gone as gone:
+                return gone
             acknowledged()
 
     async def send_pending(self, client: Pool) -> None:
@@ -141,7 +148,13 @@ class Worker:
         return stm, (await client.get(f"/sessions/{self.session}"))["time"]
 
 
-async def patterns_of(client: Pool, node: str) -> Patterns:
+class Getting(Protocol):
+    """Who gives the body of a successful answer."""
+
+    async def get(self, path: str) -> Any: ...
+
+
+async def patterns_of(client: Getting, node: str) -> Patterns:
     """Frequencies of all patterns of a node."""
     found: Patterns = Counter()
     query = {"node_id": node, "limit": "1000"}
