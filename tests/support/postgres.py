@@ -168,10 +168,15 @@ class PostgresServer:
             raise StartFailed(f"{program}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def sql(self, statement: str) -> str:
+    def url_of(self, database: str) -> str:
+        """Where a database of the server is, for its superuser."""
+        return self.url.removesuffix("postgres") + database
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
         """The unadorned output of a statement that the superuser runs."""
+        url = self.url_of(database)
         return self._call(
-            "psql", "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.url, "-c", statement
+            "psql", "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statement
         ).strip()
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ from kato import settings
 from kato.cli import output
 from kato.errors import BadRequest
 from kato.moving.copying import VERIFYING
-from kato.moving.moving import Choice, Moved, MovedNode, move
+from kato.moving.move import Choice, Moved, MovedNode, move
 from kato.moving.sides import Side, side
 
 Vectors = Annotated[

@@ -33,59 +33,85 @@ class Watch(Protocol):
 
 
 class Pair(Generic[T]):
-    """The same shelf on both sides. `change` replaces what the target holds with other values; None: it stays.
+    """The same shelf on both sides.
 
-    To be used in the order of the methods; `written` counts what was written by node, and once both sides `agree`,
-    `figures` tells by node what they hold.
+    What the target holds with other values is in the way, unless `replace` says that `change` puts that right. A
+    target that is known to be `blank` is not read before it is written.
+
+    The methods are to be called in their order; once both sides agree nothing more is done. Then `figures` tells by
+    node what they hold, `written` how many records had to be written.
     """
 
-    def __init__(self, source: Shelf[T], target: Shelf[T], change: Changing[T] | None, watch: Watch) -> None:
+    def __init__(
+        self,
+        source: Shelf[T],
+        target: Shelf[T],
+        watch: Watch,
+        *,
+        change: Changing[T] | None = None,
+        replace: bool = False,
+        blank: bool = False,
+    ) -> None:
         self.kind = source.kind
-        self.agree = False
         self.written: Counter[str] = Counter()
         self.figures: dict[str, Figures] = {}
+        self._agree = False
+        self._blank = blank
         self._source = source
         self._target = target
         self._change = change
+        self._replace = replace and change is not None
         self._watch = watch
 
     async def compare(self) -> None:
         """Find out whether both sides agree; `BadRequest` when the target holds what must not be there."""
+        if self._blank:
+            return
         tallies = _Tallies()
         agree = True
         async with joined(self._source, self._target) as both:
             if await both.nothing_there():
+                self._blank = True
                 return
             async for step in both.steps():
                 obstacle = self._obstacle(step)
                 if obstacle is not None:
-                    raise BadRequest(f"{obstacle}; nothing was copied")
+                    raise BadRequest(f"{obstacle}; nothing was copied. {self._advice(step)}")
                 agree = agree and not step.missing and not step.different
                 tallies.add(step.batch)
                 self._watch(COMPARING, self.kind, len(step.batch))
         if agree:
-            self.agree, self.figures = True, tallies.figures()
+            self._agree, self.figures = True, tallies.figures()
 
     def _obstacle(self, step: Step[T]) -> str | None:
         """What of the target stands in the way."""
         if step.surplus is not None:
-            record, why = step.surplus, "which the source does not hold"
-        elif step.different and self._change is None:
-            record, why = step.different[0][0], "with other values than the source"
+            record, why = step.surplus, ", which the source does not hold"
+        elif step.different and not self._replace:
+            record, why = step.different[0][0], " with other values than the source"
         else:
             return None
-        return f"node {record.node}: the target holds {self.kind} {record.key}, {why}"
+        return f"node {record.node}: the target holds {self.kind} {record.key}{why}"
+
+    def _advice(self, step: Step[T]) -> str:
+        changeable = step.surplus is None and self._change is not None
+        return (
+            f"Choose a target where the node is empty{', or overwrite with --replace' if changeable else ''}"
+        )
 
     async def copy(self) -> None:
         """Write what the target lacks, and what it holds with other values."""
-        async with joined(self._source, self._target) as both:
+        if self._agree:
+            return
+        async with joined(self._source, None if self._blank else self._target) as both:
             async for step in both.steps():
                 obstacle = self._obstacle(step)
                 if obstacle is not None:
                     raise ConcurrencyError(f"{obstacle}; it came there during the copy")
                 if step.missing:
                     self._count(await self._target.add(step.missing))
-                if step.different and self._change is not None:
+                if step.different:
+                    assert self._change is not None
                     self._count(await self._change(step.different))
                 self._watch(COPYING, self.kind, len(step.batch))
 
@@ -94,6 +120,8 @@ class Pair(Generic[T]):
 
     async def verify(self) -> None:
         """Read both sides anew; `ConcurrencyError` when they differ, which names the node."""
+        if self._agree:
+            return
         ours, theirs = await self._tallied(self._source), await self._tallied(self._target)
         for node in sorted(ours.keys() | theirs.keys()):
             here, there = ours.get(node, NONE), theirs.get(node, NONE)
@@ -104,7 +132,7 @@ class Pair(Generic[T]):
                     " something else writes to one of them, stop it and repeat the command",
                     node=node,
                 )
-        self.agree, self.figures = True, ours
+        self.figures = ours
 
     async def _tallied(self, shelf: Shelf[T]) -> dict[str, Figures]:
         tallies = _Tallies()

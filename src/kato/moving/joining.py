@@ -30,7 +30,9 @@ class Joined(Generic[T]):
     """The streams of two shelves while they are read."""
 
     def __init__(
-        self, source: AsyncIterator[list[Record[T]]], target: AsyncIterator[list[Record[T]]]
+        self,
+        source: AsyncIterator[list[Record[T]]],
+        target: AsyncIterator[list[Record[T]]] | None = None,
     ) -> None:
         self._source = source
         self._target = target
@@ -68,7 +70,7 @@ class Joined(Generic[T]):
 
     async def _next(self) -> Record[T] | None:
         while not self._held:
-            batch = await anext(self._target, None)
+            batch = None if self._target is None else await anext(self._target, None)
             if batch is None:
                 return None
             self._held.extend(batch)
@@ -76,13 +78,15 @@ class Joined(Generic[T]):
 
 
 @asynccontextmanager
-async def joined(source: Shelf[T], target: Shelf[T]) -> AsyncIterator[Joined[T]]:
-    """Both shelves being read, each a batch ahead; nothing is read of the source before it is needed."""
+async def joined(source: Shelf[T], target: Shelf[T] | None) -> AsyncIterator[Joined[T]]:
+    """Both shelves being read, each a batch ahead; the source not before it is needed. None: an empty target."""
     async with AsyncExitStack() as stack:
-        ours, theirs = [
-            await stack.enter_async_context(aclosing(ahead(shelf.read()))) for shelf in (source, target)
+        streams = [
+            await stack.enter_async_context(aclosing(ahead(shelf.read())))
+            for shelf in (source, target)
+            if shelf is not None
         ]
-        yield Joined(ours, theirs)
+        yield Joined(*streams)
 
 
 async def ahead(batches: AsyncGenerator[B, None]) -> AsyncGenerator[B, None]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,6 +19,8 @@ from kato.moving.sides import Side
 PATTERN: Final = PatternShelf.kind
 VECTOR: Final = VectorShelf.kind
 SESSION: Final = SessionShelf.kind
+PAIRS_AT_ONCE: Final = 3
+"""Each reads with two connections of either side."""
 
 
 class Choice(NamedTuple):
@@ -79,15 +83,11 @@ async def move(
         _find_room(stock, target)
         async with opened(target, existing=False, api_key=api_key) as place:
             pairs = await _pairs(here, _wanted(place, choice), stock, choice, now, watch)
-            # The order of copying: no pattern comes before the vectors it names.
-            ordered = [pair for kind in (VECTOR, PATTERN, SESSION) for pair in pairs.get(kind, ())]
-            for pair in ordered:
-                await pair.compare()
-            unequal = [pair for pair in ordered if not pair.agree]
-            for pair in unequal:
-                await pair.copy()
-            for pair in unequal:
-                await pair.verify()
+            await _each(chain.from_iterable(pairs.values()), Pair.compare)
+            # No pattern comes before the vectors that it names.
+            for kind in (VECTOR, PATTERN, SESSION):
+                await _each(pairs.get(kind, ()), Pair.copy)
+            await _each(chain.from_iterable(pairs.values()), Pair.verify)
             return _report(stock.nodes, pairs)
 
 
@@ -145,26 +145,50 @@ async def _pairs(
     here: Place, there: Place, stock: _Stock, choice: Choice, now: float, watch: Watch
 ) -> dict[str, list[Pair[Any]]]:
     """What is to be compared, and copied where that finds a difference, of each kind that both sides keep."""
+    replace = choice.replace
     pairs: dict[str, list[Pair[Any]]] = {PATTERN: []}
-    for node in _either(stock, stock.patterns, await there.patterns.nodes()):
-        source, target = PatternShelf(here.patterns, node), PatternShelf(there.patterns, node)
-        pairs[PATTERN].append(Pair(source, target, target.change if choice.replace else None, watch))
+    held = set(await there.patterns.nodes())
+    for node in _either(stock, stock.patterns, held):
+        ours, theirs = PatternShelf(here.patterns, node), PatternShelf(there.patterns, node)
+        pair = Pair(ours, theirs, watch, change=theirs.change, replace=replace, blank=node not in held)
+        pairs[PATTERN].append(pair)
     if here.vectors is not None and there.vectors is not None:
-        nodes = _either(stock, stock.vectors, await there.vectors.nodes())
+        held = set(await there.vectors.nodes())
         pairs[VECTOR] = [
-            Pair(VectorShelf(here.vectors, node), VectorShelf(there.vectors, node), None, watch)
-            for node in nodes
+            Pair(
+                VectorShelf(here.vectors, node),
+                VectorShelf(there.vectors, node),
+                watch,
+                blank=node not in held,
+            )
+            for node in _either(stock, stock.vectors, held)
         ]
     if here.sessions is not None and there.sessions is not None:
         before, after = [SessionShelf(each, stock.nodes, now) for each in (here.sessions, there.sessions)]
-        pairs[SESSION] = [Pair(before, after, after.change if choice.replace else None, watch)]
+        pairs[SESSION] = [Pair(before, after, watch, change=after.change, replace=replace)]
     return pairs
 
 
-def _either(stock: _Stock, here: Collection[str], there: Iterable[str]) -> list[str]:
+def _either(stock: _Stock, here: set[str], there: set[str]) -> list[str]:
     """The wanted nodes that one side or the other holds something of."""
-    found = {*here, *there}
-    return [node for node in stock.nodes if node in found]
+    return [node for node in stock.nodes if node in here or node in there]
+
+
+async def _each(pairs: Iterable[Pair[Any]], work: Callable[[Pair[Any]], Awaitable[None]]) -> None:
+    """Do the work on all pairs, some at once: most nodes are small, and then it is round trips that take the time."""
+    waiting = iter(pairs)
+
+    async def some() -> None:
+        for pair in waiting:
+            await work(pair)
+
+    tasks = [asyncio.create_task(some()) for _ in range(PAIRS_AT_ONCE)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _report(nodes: list[str], pairs: Mapping[str, list[Pair[Any]]]) -> list[MovedNode]:
