@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from kato.engine import learning, naming, observing
-from kato.errors import StorageError, VectorDimensionError
+from kato.errors import ServiceUnavailable, StorageError, VectorDimensionError
 from kato.memory.patience import half
 from kato.memory.registry import Memory
 from kato.model import PATTERN_PREFIX, Lesson, Observation, Pending, SessionConfig, SessionState
@@ -226,7 +226,8 @@ class Teaching:
         try:
             with half():
                 return await self._neighbours(state, observation)
-        except StorageError as error:
+        except (StorageError, ServiceUnavailable) as error:
+            # Unavailable is a server before which too many wait already.
             if self._memory.vectors_server is None or not error.retry_helps:
                 raise
             return None

@@ -148,6 +148,18 @@ async def test_a_server_that_hangs_costs_half_of_the_time(
     gate.set()
 
 
+async def test_too_many_before_a_server_that_hangs_are_taken_without_their_vectors_too(
+    kato: Kato, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: Any) -> Any:
+        raise ServiceUnavailable("Qdrant (observe): too much is under way", retry_after=1)
+
+    session = await opened(kato)
+    monkeypatch.setattr(kato.memory.vectors, "nearest", full)
+    answer = await kato.observe(session, seen("a", [VECTOR]))
+    assert (answer.warnings, answer.symbols) == ((LEFT_OUT,), ("a",))
+
+
 # What does not go on
 
 

@@ -105,22 +105,12 @@ async def test_an_empty_stm_resembles_nothing_whatever_is_down(parts: Degrading,
 
 
 async def test_looking_for_changes_in_a_store_that_hangs_takes_half_of_the_time(
-    parts: Degrading, kato: Kato, monkeypatch: pytest.MonkeyPatch
+    parts: Degrading, kato: Kato
 ) -> None:
     session, loop = await remembering(kato), asyncio.get_running_loop()
     # Another instance is about to learn something.
     parts.line.entries.append(("0f" * 20, "+another/1:operation"))
-    fetch = parts.patterns.fetch
-
-    async def guarded(node: str, names: Sequence[str]) -> dict[str, Pattern]:
-        # As the guard of a server does.
-        try:
-            async with asyncio.timeout_at(deadline()):
-                return await fetch(node, names)
-        except TimeoutError:
-            raise StorageError("no time is left") from None
-
-    monkeypatch.setattr(parts.patterns, "fetch", guarded)
+    # Looking up is done for all who wait, in its own time; who waits has only the half.
     gate = parts.patterns.fetch_gate = asyncio.Event()
     began = loop.time()
     with due(1):

@@ -27,10 +27,12 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextvars import Context
 from typing import Final, Protocol, TypeAlias
 
 from kato.errors import KatoError, ServiceUnavailable, StorageError
 from kato.model import Pattern
+from kato.ops.deadline import deadline
 
 Entry: TypeAlias = tuple[str, str]
 
@@ -199,12 +201,17 @@ class Follower:
         if self._pending or self._must_reread():
             # Who comes while one catches up cannot join it: its look at the store may be too early.
             if self._next is None:
-                self._next = asyncio.create_task(self._catch_up(index))
+                # In a context of its own: it is done for all, whenever the first of them must be answered.
+                self._next = asyncio.create_task(self._catch_up(index), context=Context())
                 self._tasks.add(self._next)
                 self._next.add_done_callback(self._tasks.discard)
                 # If all who wait give up, nobody is left to take the error.
                 self._next.add_done_callback(lambda done: done.cancelled() or done.exception())
-            await asyncio.shield(self._next)
+            try:
+                async with asyncio.timeout_at(deadline()):
+                    await asyncio.shield(self._next)
+            except TimeoutError:
+                raise StorageError("No time is left to look up what others changed", retry_after=1) from None
 
     async def _listen(self) -> None:
         """Take in what was appended until now; all who ask in one turn of the loop share one question."""
@@ -275,13 +282,13 @@ class Follower:
                 _end(marks, writer)
 
     def _observe(self, name: str, mark: str) -> None:
-        deadline = self._clock() + self._pending_seconds
+        until = self._clock() + self._pending_seconds
         if name == EVERYTHING:
-            self._removals[mark] = deadline
+            self._removals[mark] = until
         elif mark.startswith(TAUGHT):
-            self._withheld.setdefault(_announcement(mark), (deadline, {}))[1][name] = mark
+            self._withheld.setdefault(_announcement(mark), (until, {}))[1][name] = mark
         else:
-            self._pending.setdefault(name, {})[mark] = deadline
+            self._pending.setdefault(name, {})[mark] = until
 
     def _release(self, announcement: str) -> None:
         """The names of a learn that is over are looked at once more."""
@@ -291,7 +298,7 @@ class Follower:
 
     def _release_overdue(self) -> None:
         now = self._clock()
-        for announcement in [each for each, (deadline, _) in self._withheld.items() if deadline <= now]:
+        for announcement in [each for each, (until, _) in self._withheld.items() if until <= now]:
             self._release(announcement)
 
     def _end_all(self, writer: str) -> None:
@@ -328,9 +335,9 @@ class Follower:
 
     def _settle(self, name: str, looked_at: Mapping[str, float], record: Pattern | None, now: float) -> None:
         marks = self._pending[name]
-        for mark, deadline in looked_at.items():
+        for mark, until in looked_at.items():
             # A deadline that changed meanwhile belongs to an entry that came after the look.
-            if marks[mark] == deadline and (deadline <= now or _happened(mark, record)):
+            if marks[mark] == until and (until <= now or _happened(mark, record)):
                 del marks[mark]
         if not marks:
             del self._pending[name]

@@ -46,7 +46,8 @@ class Node:
 
     Where other instances change the same patterns, `follower` tells them and learns of theirs. The verbs that are
     coroutines look there before they answer; the others answer from the index as the last `refresh` left it.
-    `available` tells whether the store is known to answer.
+    `available` tells whether the store is known to answer, `searches` limits how many of the searches that take a
+    thread are under way.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Node:
         threads: Executor,
         follower: Follower | None = None,
         available: Callable[[], bool] = lambda: True,
+        searches: AbstractAsyncContextManager[None] | None = None,
     ) -> None:
         self.node_id = node_id
         self.users = 0
@@ -64,6 +66,7 @@ class Node:
         self._turns = Turns()
         self._follower = follower
         self._available = available
+        self._searches = searches or nullcontext()
         self._behind = False
         self._contents = Contents()
         self._touched: set[str] | None = None
@@ -375,7 +378,8 @@ class Node:
             self.users += 1
             try:
                 loop = asyncio.get_running_loop()
-                found = await loop.run_in_executor(self._threads, self._predict, stm, config, contents)
+                async with self._searches:
+                    found = await loop.run_in_executor(self._threads, self._predict, stm, config, contents)
             finally:
                 self.users -= 1
         return msgspec.structs.replace(found, stale=True) if stale else found

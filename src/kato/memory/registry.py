@@ -12,9 +12,12 @@ from kato.errors import ServiceUnavailable
 from kato.memory.feed import PENDING_SECONDS, Feed, Follower
 from kato.memory.node import Node
 from kato.memory.patience import half
+from kato.ops.bulkhead import Bulkhead
 from kato.stores.ports import PatternStore, VectorStore
 
 SEARCH_THREADS = 4
+SEARCHES, SEARCH_QUEUE, SEARCH_SECONDS = 10, 100, 30.0
+"""So many searches of large nodes are under way at once, so many wait, each at most so long; others are refused."""
 RETRY_AFTER = 2.0
 """Seconds after which to ask again for a node that is still being opened."""
 
@@ -58,6 +61,7 @@ class Memory:
         self._pending_seconds = pending_seconds
         self._available = available
         self._threads = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="kato-search")
+        self._searches = Bulkhead("searches", SEARCHES, SEARCH_QUEUE, SEARCH_SECONDS)
         self._open: OrderedDict[str, Node] = OrderedDict()
         self._opening: dict[str, asyncio.Task[Node]] = {}
         self._awaited: Counter[str] = Counter()
@@ -108,7 +112,7 @@ class Memory:
     async def _load(self, node_id: str) -> Node:
         try:
             follower = None if self._feed is None else Follower(node_id, self._feed, self._pending_seconds)
-            node = Node(node_id, self.patterns, self._threads, follower, self._available)
+            node = Node(node_id, self.patterns, self._threads, follower, self._available, self._searches)
             await node.open()
             self._open[node_id] = node
             self._measure(node)
