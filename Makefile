@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CORE := $(wildcard core/*.cpp core/*.hpp core/CMakeLists.txt)
 
-.PHONY: help install serve check test format lock bench accuracy sanitize twin chaos clean
+.PHONY: help install serve check test format lock bench accuracy sanitize twin chaos copy clean
 help:
 	@echo "make serve     set up and start KATO on port 8000 with its data in ./kato-data"
 	@echo "make test      set up and run every test (with coverage)"
@@ -16,6 +16,7 @@ help:
 	@echo "make twin      compiled index == readable twin on 1,000,000 random pairs"
 	@echo "make sanitize  the index tests under address and undefined-behaviour sanitizers"
 	@echo "make chaos     1,000 kill -9 cycles under load"
+	@echo "make copy      100,000 patterns from store to store and back, through 40 kill -9"
 
 install: $(STAMP)
 
@@ -65,6 +66,9 @@ sanitize: install
 
 chaos: install
 	KATO_KILL_CYCLES=1000 $(BIN)/python -m pytest tests/chaos --timeout 7200
+
+copy: install
+	KATO_COPY_PATTERNS=100000 KATO_COPY_KILLS=20 $(BIN)/python -m pytest tests/chaos/test_copy.py --timeout 7200
 
 clean:
 	rm -rf $(VENV) build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

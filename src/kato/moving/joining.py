@@ -17,7 +17,7 @@ B = TypeVar("B")
 class Step(NamedTuple, Generic[T]):
     """A batch of the source, and what the target lacks of it or holds with other values.
 
-    `surplus` is the first record that only the target holds; after it there are no more steps.
+    `surplus` is the next record that only the target holds; with it the comparison has come to its end.
     """
 
     batch: list[Record[T]]
@@ -45,10 +45,7 @@ class Joined(Generic[T]):
     async def steps(self) -> AsyncIterator[Step[T]]:
         """The source's batches, each compared with what the target holds."""
         async for batch in self._source:
-            step = await self._compared(batch)
-            yield step
-            if step.surplus is not None:
-                return
+            yield await self._compared(batch)
         rest = await self._next()
         if rest is not None:
             yield Step([], [], [], rest)
