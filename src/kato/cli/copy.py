@@ -16,10 +16,11 @@ from kato.cli import output
 from kato.errors import BadRequest
 from kato.moving.copying import VERIFYING
 from kato.moving.move import Choice, Moved, MovedNode, move
+from kato.moving.places import Access
 from kato.moving.sides import Side, side
 
 Vectors = Annotated[
-    str | None, typer.Option(metavar="URL", help="Qdrant beside a server: http(s)://host:port.")
+    str | None, typer.Option(metavar="URL", help="Qdrant beside a server: http(s)://host:port[?prefix=NAME].")
 ]
 Sessions = Annotated[str | None, typer.Option(metavar="URL", help="Redis beside a server: redis://...")]
 
@@ -60,10 +61,11 @@ def copy(
     """Copy patterns, vectors and living sessions from one store to another, whole, and verify them.
 
     A data directory (a path, or file:PATH) holds all three. A server holds patterns; where its vectors and
-    sessions are is named beside it, Qdrant's key in QDRANT_API_KEY. If the source holds vectors or sessions
-    and no place is named for them in the target, nothing is copied; --without-vectors and
-    --without-sessions leave them behind. A server's vectors and sessions that are not named stay where they
-    are. Notes of `kato learn` and knowledge of expired sessions are not copied.
+    sessions are is named beside it. Qdrant's key and the prefix of its collections are read from
+    QDRANT_API_KEY and QDRANT_COLLECTION_PREFIX. If the source holds vectors or sessions and no place is
+    named for them in the target, nothing is copied; --without-vectors and --without-sessions leave them
+    behind. A server's vectors and sessions that are not named stay where they are. Notes of `kato learn` and
+    knowledge of expired sessions are not copied.
 
     Everything is compared before anything is written. If the target holds something of a node that the
     source does not hold, or holds with other values, nothing is copied; what it holds of other nodes does not
@@ -84,16 +86,20 @@ def copy(
     here = side("--from", source, from_vectors, from_sessions)
     there = side("--to", target, to_vectors, to_sessions)
     choice = Choice(tuple(node or ()), not without_vectors, not without_sessions, replace)
-    # Of the settings only the key is needed: those of a production store need not be complete here.
-    key = settings.load(kato_store="embedded").qdrant_api_key
     with output.progress(not as_json) as bar:
-        moving = move(here, there, choice, _Bar(bar), time.time(), key.get_secret_value() if key else None)
-        moved = asyncio.run(moving)
+        moved = asyncio.run(move(here, there, choice, _Bar(bar), time.time(), _access()))
     seconds = time.monotonic() - started
     if as_json:
         output.emit({"from": here.name, "to": there.name, "nodes": moved, "seconds": round(seconds, 3)})
     else:
         _say(here, there, moved, seconds)
+
+
+def _access() -> Access:
+    # Those of a production store need not be complete here.
+    chosen = settings.load(kato_store="embedded")
+    key = chosen.qdrant_api_key
+    return Access(key.get_secret_value() if key else None, chosen.qdrant_collection_prefix)
 
 
 class _Bar:

@@ -12,7 +12,7 @@ import msgspec
 from kato.errors import BadRequest, NotFound
 from kato.model import SessionState
 from kato.moving.copying import NONE, Pair, Watch
-from kato.moving.places import Place, opened
+from kato.moving.places import Access, Place, opened
 from kato.moving.shelves import PatternShelf, SessionShelf, VectorShelf
 from kato.moving.sides import Side
 
@@ -66,22 +66,22 @@ class _Stock(NamedTuple):
 
 
 async def move(
-    source: Side, target: Side, choice: Choice, watch: Watch, now: float, api_key: str | None = None
+    source: Side, target: Side, choice: Choice, watch: Watch, now: float, qdrant: Access
 ) -> list[MovedNode]:
     """Make the target hold what the source holds of the wanted nodes, and read both to be sure; by node, ascending.
 
-    Sessions that have expired at `now` are left out. `api_key` is Qdrant's. Repeating a move writes only what is
+    Sessions that have expired at `now` are left out. Repeating a move writes only what is
     missing. Raises `BadRequest` before anything is written when the target has no place for something, or holds
     something of these nodes that the source does not; `NotFound` when there is nothing to move; `ConcurrencyError`
     when something else writes to one of the sides.
     """
     if source.directory and target.directory and source.directory.resolve() == target.directory.resolve():
         raise BadRequest(f"{source.option} and {target.option} name the same data directory")
-    async with opened(source, existing=True, api_key=api_key) as place:
+    async with opened(source, existing=True, qdrant=qdrant) as place:
         here = _wanted(place, choice)
         stock = await _stock(here, choice, now, watch)
         _find_room(stock, target)
-        async with opened(target, existing=False, api_key=api_key) as place:
+        async with opened(target, existing=False, qdrant=qdrant) as place:
             pairs = await _pairs(here, _wanted(place, choice), stock, choice, now, watch)
             await _each(chain.from_iterable(pairs.values()), Pair.compare)
             # No pattern comes before the vectors that it names.

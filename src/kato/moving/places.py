@@ -28,6 +28,13 @@ _ANY_SIZE: Final = sys.maxsize
 """What one store has accepted the other one must take."""
 
 
+class Access(NamedTuple):
+    """What KATO's settings say about Qdrant, and no URL does."""
+
+    api_key: str | None = None
+    prefix: str = "kato"
+
+
 class Place(NamedTuple):
     """The open stores of a side; None for what has no place there."""
 
@@ -38,8 +45,8 @@ class Place(NamedTuple):
 
 
 @asynccontextmanager
-async def opened(side: Side, *, existing: bool, api_key: str | None = None) -> AsyncIterator[Place]:
-    """The stores of `side`; a data directory is locked as long. `api_key` is for Qdrant.
+async def opened(side: Side, *, existing: bool, qdrant: Access) -> AsyncIterator[Place]:
+    """The stores of `side`; a data directory is locked as long.
 
     Raises `NotFound` when `existing` and there is no such data directory, `DataDirectoryError` when it is in use,
     `StorageError` when a server cannot be reached, `ConfigurationError` when its driver is not installed.
@@ -49,7 +56,7 @@ async def opened(side: Side, *, existing: bool, api_key: str | None = None) -> A
             with _told(side.option):
                 place = _embedded(side, side.directory, existing, stack)
         else:
-            place = await _served(side, api_key, stack)
+            place = await _served(side, qdrant, stack)
         yield place
 
 
@@ -66,14 +73,14 @@ def _embedded(side: Side, path: Path, existing: bool, stack: AsyncExitStack) -> 
     return Place(side, patterns, vectors, sessions)
 
 
-async def _served(side: Side, api_key: str | None, stack: AsyncExitStack) -> Place:
+async def _served(side: Side, qdrant: Access, stack: AsyncExitStack) -> Place:
     with _told(side.option, side.name):
         patterns = await _patterns(side, stack)
     vectors: VectorStore | None = None
     sessions: SessionStore | None = None
     if side.vectors is not None:
         with _told(f"{side.option}-vectors", QDRANT):
-            vectors = await _vectors(side.vectors, api_key, stack)
+            vectors = await _vectors(side.vectors, qdrant.api_key, side.prefix or qdrant.prefix, stack)
     if side.sessions is not None:
         with _told(f"{side.option}-sessions", REDIS):
             sessions = await _sessions(side.sessions, stack)
@@ -102,10 +109,10 @@ async def _patterns(side: Side, stack: AsyncExitStack) -> PatternStore:
     return store
 
 
-async def _vectors(url: str, api_key: str | None, stack: AsyncExitStack) -> VectorStore:
+async def _vectors(url: str, api_key: str | None, prefix: str, stack: AsyncExitStack) -> VectorStore:
     from kato.stores.qdrant import QdrantVectorStore
 
-    store = QdrantVectorStore(url, prefer_grpc=False, api_key=api_key, timeout=_SECONDS)
+    store = QdrantVectorStore(url, prefix=prefix, prefer_grpc=False, api_key=api_key, timeout=_SECONDS)
     stack.push_async_callback(store.close)
     await store.ping()
     return store

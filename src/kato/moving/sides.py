@@ -15,13 +15,15 @@ _PATTERNS: Final = {"postgresql": POSTGRES, "postgres": POSTGRES, "mongodb": MON
 _VECTORS: Final = ("http", "https")
 _SESSIONS: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_PREFIX: Final = re.compile(r"prefix=([A-Za-z0-9_-]{1,100})")
 _FILE: Final = "file:"
 
 
 class Side(NamedTuple):
     """Where a KATO keeps its data: everything in a data directory, or each kind on a server of its own.
 
-    `option` is how the side was named, `name` what it is called in messages. The URLs may hold passwords.
+    `option` is how the side was named, `name` what it is called in messages, `prefix` that of Qdrant's collections if
+    it was given. The URLs may hold passwords.
     """
 
     option: str
@@ -30,6 +32,7 @@ class Side(NamedTuple):
     patterns: str = ""
     vectors: str | None = None
     sessions: str | None = None
+    prefix: str | None = None
 
 
 def side(option: str, text: str, vectors: str | None = None, sessions: str | None = None) -> Side:
@@ -58,7 +61,14 @@ def side(option: str, text: str, vectors: str | None = None, sessions: str | Non
         )
     _check(f"{option}-vectors", vectors, _VECTORS)
     _check(f"{option}-sessions", sessions, _SESSIONS)
-    return Side(option, _PATTERNS[found], None, text, vectors, sessions)
+    prefix = None
+    if vectors is not None and "?" in vectors:
+        vectors, _, query = vectors.partition("?")
+        named = _PREFIX.fullmatch(query)
+        if named is None:
+            raise BadRequest(f"{option}-vectors: only prefix=NAME may stand behind the question mark")
+        prefix = named[1]
+    return Side(option, _PATTERNS[found], None, text, vectors, sessions, prefix)
 
 
 def _scheme(option: str, text: str) -> str | None:

@@ -77,6 +77,21 @@ def test_all_stores_in_a_circle(
     assert all(b'"missing"' in each for each in predicted[0][:2])
 
 
+def test_collections_of_another_prefix(
+    sessions: list[str], fresh: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ["--to", fresh.postgres, "--without-sessions"]
+    copied("--from", "data", *place, "--to-vectors", fresh.qdrant[0].url + "?prefix=one")
+    monkeypatch.setenv("QDRANT_COLLECTION_PREFIX", "two")
+    both = ["--from", fresh.postgres, "--to", fresh.mongo, "--to-vectors", fresh.qdrant[0].url]
+    nodes = copied(*both, "--from-vectors", fresh.qdrant[0].url + "?prefix=one", "--json").json["nodes"]
+    assert nodes[0]["vectors"]["written"] == 2
+    names = {each.name for each in fresh.qdrant[0].client.get_collections().collections}
+    assert names == {
+        f"{prefix}_{kind}" for prefix in ("one", "two") for kind in ("vector_nodes", "vectors_2")
+    }
+
+
 def test_what_is_learned_after_a_copy_is_the_same(sessions: list[str], tmp_path: Path) -> None:
     copied("--from", "data", "--to", "copy")
     for directory in ("data", "copy"):

@@ -40,6 +40,11 @@ def test_a_server(text: str, name: str) -> None:
     assert found == Side("--to", name, None, text, "https://qdrant:6333", "rediss+sentinel://a,b/m/0")
 
 
+def test_a_prefix_of_collections() -> None:
+    found = side("--to", "mongodb://host", "http://qdrant:6333?prefix=my_own-1")
+    assert (found.vectors, found.prefix) == ("http://qdrant:6333", "my_own-1")
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
@@ -51,6 +56,8 @@ def test_a_server(text: str, name: str) -> None:
         (("dir", "http://q"), "--from-vectors: a data directory holds its own vectors"),
         (("dir", None, "redis://r"), "--from-sessions: a data directory holds its own sessions"),
         (("mongodb://h", "qdrant:6333"), "--from-vectors: must begin with http:// or https://"),
+        (("mongodb://h", "http://h?key=s3cret"), "--from-vectors: only prefix=NAME may stand behind"),
+        (("mongodb://h", "http://h?prefix="), "--from-vectors: only prefix=NAME may stand behind"),
         (("mongodb://h", ""), "--from-vectors is empty"),
         (("mongodb://h", None, "http://:s3cret@h"), "--from-sessions: must begin with redis:// or rediss://"),
     ],
