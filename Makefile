@@ -16,6 +16,8 @@ help:
 	@echo "make twin      compiled index == readable twin on 1,000,000 random pairs"
 	@echo "make sanitize  the index tests under address and undefined-behaviour sanitizers"
 	@echo "make chaos     1,000 kill -9 cycles under load"
+	@echo "make cluster   two instances x two workers: 10,000 visibility trials, 200 recorded histories"
+	@echo "make faults    instances, workers, Redis and PostgreSQL killed under load, 200 cycles"
 	@echo "make copy      100,000 patterns from store to store and back, through 40 kill -9"
 
 install: $(STAMP)
@@ -69,6 +71,14 @@ chaos: install
 
 copy: install
 	KATO_COPY_PATTERNS=100000 KATO_COPY_KILLS=20 $(BIN)/python -m pytest tests/chaos/test_copy.py --timeout 7200
+
+cluster: install
+	KATO_VISIBILITY_TRIALS=10000 KATO_HISTORIES=200 $(BIN)/python -m pytest tests/chaos/test_cluster.py
+
+# 200 cycles with breakers that stay open for a second, then 20 as they are by default.
+faults: install
+	KATO_FAULT_CYCLES=200 $(BIN)/python -m pytest tests/chaos/test_faults.py
+	KATO_FAULT_CYCLES=20 KATO_FAULT_DEFAULTS=1 $(BIN)/python -m pytest tests/chaos/test_faults.py
 
 clean:
 	rm -rf $(VENV) build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

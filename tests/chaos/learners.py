@@ -51,14 +51,22 @@ class Entrance:
             except Gone:
                 return None
             else:
-                return None if answer.status >= 500 else answer
+                degraded = answer.status == 200 and "stale" in answer.body
+                return None if answer.status >= 500 or degraded else answer
+
+    async def repeat(
+        self, method: str, path: str, body: Any = None, key: str = "", instance: int | None = None
+    ) -> Answer:
+        """The first answer that comes to a request that is sent again and again."""
+        while (answer := await self.send(method, path, body, key, instance)) is None:
+            await asyncio.sleep(PAUSE)
+        return answer
 
     async def insist(
         self, method: str, path: str, body: Any = None, key: str = "", instance: int | None = None
     ) -> Any:
-        """The body of the first answer that comes, which must be a good one."""
-        while (answer := await self.send(method, path, body, key, instance)) is None:
-            await asyncio.sleep(PAUSE)
+        """The body of that answer, which must be a good one."""
+        answer = await self.repeat(method, path, body, key, instance)
         assert answer.status == 200, answer
         return answer.body
 
@@ -221,7 +229,7 @@ class Learner:
             if answer is None:
                 self.unanswered[step.verb] += 1
                 chronicle.pending, self.current = step, None
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(10 * PAUSE)
                 return
             assert answer.status == 200, answer
         self.acknowledged[step.verb] += 1

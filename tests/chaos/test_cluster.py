@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import os
 import random
 from collections import Counter
@@ -17,7 +15,9 @@ from typing import Any
 import pytest
 
 from tests.chaos.cluster import WORKERS, Cluster, Door, clustered
-from tests.chaos.histories import NOTHING, UNKNOWN, Kind, Operation, serial_order
+from tests.chaos.histories import UNKNOWN, Operation, serial_order
+from tests.chaos.recording import Recorder
+from tests.support.http import Answer
 from tests.support.memory import events, name_of
 
 TRIALS = int(os.environ.get("KATO_VISIBILITY_TRIALS", "200"))
@@ -189,76 +189,24 @@ async def test_a_change_that_was_acknowledged_is_in_every_later_prediction_of_al
 # Histories
 
 
-KINDS: tuple[Kind, ...] = ("observe", "stm", "learn", "clear", "predictions")
-SHARES = (60, 20, 8, 3, 9)
 CLIENTS = 6
 OPERATIONS = 25
 CUT = 0.02
 
 
-class Recorder:
-    """The clients of one session on a node of its own, and what they were told."""
+async def record(doors: list[Door], number: int) -> list[Operation]:
+    """What many clients of one session were told, each request dealt to a worker at random."""
+    random_ = random.Random(number)
 
-    def __init__(self, doors: list[Door], session: str, reader: str, mark: str) -> None:
-        self.history: list[Operation] = []
-        self._doors = doors
-        self._session = session
-        self._reader = reader
-        self._mark = mark
-        self._moments = itertools.count()
-        self._events = itertools.count()
+    async def send(method: str, path: str, body: Any = None, key: str = "") -> Answer:
+        # No key goes along: nothing is sent twice here.
+        return await random_.choice(doors).call(method, path, body)
 
-    @classmethod
-    async def open(cls, doors: list[Door], number: int) -> Recorder:
-        mark, door = f"h{number}", doors[number % len(doors)]
-        session = await open_session(door, mark)
-        # Its predictions show everything that the node has learned.
-        reader = await open_session(door, mark, recall_threshold=0.0, max_predictions=10_000)
-        body = {"observations": [{"strings": [mark]}, {"strings": ["reader"]}]}
-        await door.post(f"/sessions/{reader}/observe-sequence", body)
-        return cls(doors, session, reader, mark)
-
-    async def client(self, number: int) -> None:
-        """One client: one request after another, each through a worker chosen at random."""
-        random_ = random.Random(f"{self._mark} {number}")
-        for _ in range(OPERATIONS):
-            kind = random_.choices(KINDS, SHARES)[0]
-            # What a client does not wait for has an unknown outcome.
-            patience = random_.random() / 100 if random_.random() < CUT else None
-            await self._do(kind, random_.choice(self._doors), number, patience)
-
-    async def _do(self, kind: Kind, door: Door, client: int, patience: float | None) -> None:
-        event = (self._mark, f"{self._mark}:{next(self._events)}")
-        invoked, returned, result = next(self._moments), UNKNOWN, None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                result = await getattr(self, f"_{kind}")(door, event)
-                returned = next(self._moments)
-        self.history.append(Operation(kind, invoked, returned, event, result, client))
-
-    async def _observe(self, door: Door, event: tuple[str, ...]) -> tuple[int, int]:
-        answer = await door.post(f"/sessions/{self._session}/observe", {"strings": event})
-        return answer["time"], answer["stm_length"]
-
-    async def _stm(self, door: Door, _: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-        return tuple(map(tuple, (await door.get(f"/sessions/{self._session}/stm"))["stm"]))
-
-    async def _learn(self, door: Door, _: tuple[str, ...]) -> str:
-        answer = await door.call("POST", f"/sessions/{self._session}/learn")
-        if answer.status == 400:
-            assert answer.body["error"]["code"] == "EMPTY_STM"
-            return NOTHING
-        assert answer.status == 200, answer
-        name: str = answer.body["pattern_name"]
-        return name.removeprefix("PTRN|")
-
-    async def _clear(self, door: Door, _: tuple[str, ...]) -> None:
-        await door.post(f"/sessions/{self._session}/clear-stm", None)
-
-    async def _predictions(self, door: Door, _: tuple[str, ...]) -> dict[str, int]:
-        answer = await door.get(f"/sessions/{self._reader}/predictions")
-        assert "stale" not in answer
-        return {each["name"]: each["frequency"] for each in answer["predictions"]}
+    recorder = await Recorder.open(send, f"h{number}", cut=CUT)
+    remaining = iter(range(CLIENTS * OPERATIONS))
+    clients = (recorder.client(n, lambda: next(remaining, None) is not None) for n in range(CLIENTS))
+    await asyncio.gather(*clients)
+    return recorder.history
 
 
 @pytest.mark.timeout(300 + 10 * HISTORIES)
@@ -269,12 +217,10 @@ async def test_the_recorded_history_of_every_session_is_linearizable(
     async with cluster.doors() as doors:
         while recorded < HISTORIES:
             numbers = range(recorded, min(HISTORIES, recorded + 4))
-            recorders = [await Recorder.open(doors, number) for number in numbers]
-            await asyncio.gather(*(each.client(n) for each in recorders for n in range(CLIENTS)))
-            for each in recorders:
-                serial_order(each.history)
-                operations.update(operation.kind for operation in each.history)
-                unknown += sum(operation.returned == UNKNOWN for operation in each.history)
+            for history in await asyncio.gather(*(record(doors, number) for number in numbers)):
+                serial_order(history)
+                operations.update(operation.kind for operation in history)
+                unknown += sum(operation.returned == UNKNOWN for operation in history)
                 recorded += 1
     with capsys.disabled():
         print(

@@ -22,12 +22,15 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.cluster import PAUSE, WORKERS, Cluster, Door, Instance, clustered
-from tests.chaos.learners import Crowd, Entrance, Learner, bounds
+from tests.chaos.histories import serial_order
+from tests.chaos.learners import THINKING_SECONDS, Crowd, Entrance, Learner, bounds
+from tests.chaos.recording import SHARES, Recorder
 from tests.chaos.workers import patterns_of, showing
 from tests.support.http import Gone
 
 SEED = os.environ.get("KATO_FAULT_SEED", "kato")
 LEARNERS = 8
+RECORDED_CLIENTS = 4
 NODES = ("node-0", "node-1", "node-2")
 RECOVERED_SECONDS = 60.0
 BREAKERS = (
@@ -177,6 +180,8 @@ class Run:
         self.tally = Tally()
         self.learners = [Learner(n, NODES[n % len(NODES)], SEED) for n in range(LEARNERS)]
         self.crowd_events = 0
+        self.recorded = 0
+        self.cycles = 0
         self._cluster = cluster
         self._random = random_
         self._entrance = entrance
@@ -200,8 +205,9 @@ class Run:
     async def cycle(self, kind: str) -> None:
         """Load, a fault in the midst of it, recovery, some more load, and then the reckoning."""
         opened = await self._entrance.insist("POST", "/sessions", {"node_id": "crowd"})
-        crowd, stop = Crowd(opened["session_id"]), asyncio.Event()
-        async with self._load(crowd, stop):
+        crowd = Crowd(opened["session_id"])
+        recorder = await self._recorder(kind)
+        async with self._load(crowd, recorder):
             await self._progress(self._random.randint(1, 200))
             await self._break(kind, FAULTS[kind](self._cluster, self._random))
             await self._progress(50)
@@ -211,14 +217,27 @@ class Run:
             self.tally.wrong += await crowd.wrong(instance)
             for node in NODES:
                 self._compare(node, await patterns_of(instance, node))
+        serial_order(recorder.history)
         self.crowd_events += len(crowd.acknowledged)
+        self.recorded += len(recorder.history)
+        self.cycles += 1
         assert self.tally.wrong == []
 
+    async def _recorder(self, kind: str) -> Recorder:
+        """Clients of one more session, who repeat each request under its key until it is answered."""
+        # Clearing knows no keys. A learn that PostgreSQL did not acknowledge may be predicted though it is repeated.
+        left_out = {"clear", "predictions"} if kind == "postgres" else {"clear"}
+        shares = {each: share for each, share in SHARES.items() if each not in left_out}
+        return await Recorder.open(self._entrance.repeat, f"recorded-{self.cycles}", shares=shares)
+
     @asynccontextmanager
-    async def _load(self, crowd: Crowd, stop: asyncio.Event) -> AsyncIterator[None]:
+    async def _load(self, crowd: Crowd, recorder: Recorder) -> AsyncIterator[None]:
+        stop = asyncio.Event()
         async with asyncio.TaskGroup() as clients:
             for learner in self.learners:
                 clients.create_task(learner.work(self._entrance, crowd, stop))
+            for number in range(RECORDED_CLIENTS):
+                clients.create_task(recorder.client(number, lambda: not stop.is_set(), THINKING_SECONDS))
             try:
                 yield
             finally:
@@ -295,9 +314,9 @@ def report(run: Run, seconds: float) -> None:
     learned = sum(each.learned.total() for each in sessions)
     doubtful = sum(each.doubtful.total() for each in sessions)
     lines = [
-        f"\nfaults under load: {CYCLES} cycles in {seconds:.0f} s, 2 instances x {WORKERS} workers,"
+        f"\nfaults under load: {run.cycles} cycles in {seconds:.0f} s, 2 instances x {WORKERS} workers,"
         f" acknowledged {dict(sorted(run.acknowledged.items()))} and {run.crowd_events} observes of crowds,"
-        f" unanswered {dict(sorted(run.unanswered.items()))}",
+        f" unanswered {dict(sorted(run.unanswered.items()))}, {run.recorded} recorded in linearizable histories",
         f"{len(sessions)} sessions, {learned} learns that count, {doubtful} that may: lost {tally.lost},"
         f" doubled {tally.doubled}, wrong {len(tally.wrong)}",
         "from the fault until the first and the last worker served a verb, median / max:",
