@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CORE := $(wildcard core/*.cpp core/*.hpp core/CMakeLists.txt)
 
-.PHONY: help install serve check test format lock bench accuracy sanitize twin chaos copy clean
+.PHONY: help install serve check test format lock bench accuracy sanitize twin chaos cluster faults copy clean
 help:
 	@echo "make serve     set up and start KATO on port 8000 with its data in ./kato-data"
 	@echo "make test      set up and run every test (with coverage)"
