@@ -28,9 +28,9 @@ def served(**chosen: Any) -> Iterator[str]:
         try:
             asyncio.run(serve())
         except BaseException as error:
-            if not listening.done():
-                listening.set_exception(error)
-            raise
+            if listening.done():
+                raise
+            listening.set_exception(error)
 
     thread = threading.Thread(target=live, name="kato-server")
     thread.start()

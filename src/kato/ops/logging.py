@@ -18,7 +18,11 @@ TRACE: ContextVar[str] = ContextVar("trace_id", default="")
 
 OURS_TO_TELL = ("asyncpg.pool",)
 """Libraries that complain, with a traceback each time, of what health reports once."""
-QUIET = ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "asyncio")
+QUIET = (
+    *("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "asyncio"),
+    # These tell every request to a store, and what is in it.
+    *("httpx", "httpcore", "pymongo"),
+)
 
 
 def _with_trace(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -31,7 +35,8 @@ def _with_trace(_logger: Any, _method: str, event: structlog.typing.EventDict) -
 def configure(level: str = "INFO", form: str = "human") -> None:
     """Set up logging for the whole process: `form` is "human" (for eyes) or "json" (one object per line).
 
-    Messages of the libraries that serve HTTP take the same form; their chatter below WARNING is dropped.
+    Messages of the libraries that serve HTTP and reach the stores take the same form; their chatter below WARNING
+    is dropped.
     """
     # Tracebacks come without the values of variables: those are what clients observe.
     rendering: list[structlog.typing.Processor] = (
