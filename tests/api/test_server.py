@@ -18,7 +18,6 @@ import pytest
 
 from kato import bootstrap
 from kato.api import listeners
-from kato.api.listeners import announcement
 from kato.api.server import Server, run, serve
 from kato.service import Kato
 from kato.settings import Settings, SettingsError, load
@@ -117,19 +116,6 @@ def test_a_host_with_several_addresses() -> None:
     with listeners.bound("localhost", 0) as sockets:
         run(load(kato_data=":memory:", host="localhost"), sockets, ask)
     assert set(answers) == {200}
-
-
-def test_a_host_that_is_none() -> None:
-    with pytest.raises(SettingsError, match=r"HOST, PORT: cannot listen on 192\.0\.2\.1:0: Cannot assign"):
-        listeners.bind("192.0.2.1", 0)
-    with pytest.raises(
-        SettingsError, match=r"cannot listen on no-such-host\.invalid:0: .*(known|resolution)"
-    ):
-        listeners.bind("no-such-host.invalid", 0)
-
-
-def test_the_line_names_the_address() -> None:
-    assert "http://[::1]:81, data in :memory:" in announcement(load(host="::1", kato_data=":memory:"), 81)
 
 
 async def test_a_body_over_the_limit_on_a_real_connection() -> None:

@@ -79,8 +79,8 @@ def refuse(listener: socket.socket) -> None:
         return
     instructions = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
     program = struct.pack("@HP", len(_DROP_SYN) // 8, ctypes.addressof(instructions))
-    # A system may keep filters for the privileged: then whoever connects in the last moment may be cut off.
-    with suppress(PermissionError):
+    # A system may keep filters for the privileged, or have none: whoever connects in the last moment may be cut off.
+    with suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 import threading
@@ -81,7 +82,7 @@ class Server(uvicorn.Server):
         await self._wait(lambda: not self.server_state.connections, min(end, loop.time() + LAST_REQUESTS))
         await self._wait(farewell.done, end)
         farewell.cancel()
-        self.config.timeout_graceful_shutdown = max(0, round(end - loop.time()))
+        self.config.timeout_graceful_shutdown = max(0, math.ceil(end - loop.time()))
         await super().shutdown(sockets)
         if self.force_exit:
             # Uvicorn leaves this out.
