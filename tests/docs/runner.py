@@ -6,23 +6,31 @@
 * A `text` block right after a `bash` or `python` block is what that block prints.
 
 In what is printed, `...` stands for anything, also for any number of lines. `localhost:8000` is the document's server.
-Commands that set a machine up are not run: `make` targets must exist, and `kato serve` is running already.
+Commands that set a machine up are not run: `make` targets must exist, and `kato serve` is running already. But
+`kato serve --port N &` starts an instance when the rest of its block has been run, and `kill %1 %2` ends the instances
+before the rest of its block is run. Addresses of databases stand for servers of the document's own (`PLACES`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.support import postgres, qdrant_server, redis
+from tests.support.server import Server
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
+_INSTANCE = re.compile(r"^kato serve --port (\d+) &$", re.MULTILINE)
+_END_INSTANCES = "kill %1 %2"
 RUN = ("bash", "console", "python")
 
 
@@ -69,12 +77,46 @@ def _line(line: str) -> str:
     return ".*".join(re.escape(part) for part in line.split("..."))
 
 
-class Session:
-    """The directory, environment and server of one document."""
+@contextlib.contextmanager
+def _qdrant() -> Iterator[str]:
+    with qdrant_server.qdrant_server() as server:
+        # It speaks no gRPC.
+        yield f"QDRANT_PORT={server.port} QDRANT_PREFER_GRPC=false"
 
-    def __init__(self, directory: Path, url: str) -> None:
+
+@contextlib.contextmanager
+def _redis() -> Iterator[str]:
+    with redis.redis() as server:
+        yield server.url
+
+
+PLACES: dict[str, Callable[[], contextlib.AbstractContextManager[str]]] = {
+    "postgresql://kato:secret@localhost:5432/kato": postgres.database,
+    "redis://localhost:6379/0": _redis,
+    "QDRANT_PORT=6333": _qdrant,
+}
+"""What documents write where they mean a server, and what starts one and says what to write instead."""
+
+
+@contextlib.contextmanager
+def places(document: Path) -> Iterator[dict[str, str]]:
+    """What is to be written for the servers that the blocks of a document name; they end afterwards."""
+    texts = [block.text for block in blocks(document)]
+    with contextlib.ExitStack() as stack:
+        yield {
+            place: stack.enter_context(start())
+            for place, start in PLACES.items()
+            if any(place in text for text in texts)
+        }
+
+
+class Session:
+    """The directory, environment and servers of one document."""
+
+    def __init__(self, directory: Path, url: str, places: Mapping[str, str] | None = None) -> None:
         self.directory = directory
-        self._address = url.removeprefix("http://")
+        self._places = {"localhost:8000": url.removeprefix("http://"), **(places or {})}
+        self._instances: list[Server] = []
         (directory / "examples").symlink_to(ROOT / "examples")
         own = {name: value for name, value in os.environ.items() if not name.startswith(("KATO_", "COLUMNS"))}
         self._environment = {
@@ -106,10 +148,27 @@ class Session:
             assert done.returncode == 0, f"line {block.line}: {done.stderr}"
             self._check(block, block.text, done.stdout, block.prints)
 
+    def close(self) -> None:
+        """End the instances that the document started."""
+        while self._instances:
+            self._instances.pop().stop()
+
     def _here(self, text: str) -> str:
-        return text.replace("localhost:8000", self._address)
+        for place, written in self._places.items():
+            text = text.replace(place, written)
+        return text
 
     def _bash(self, script: str) -> str:
+        if _END_INSTANCES in script.splitlines():
+            self.close()
+        printed = self._run(script)
+        for port in _INSTANCE.findall(script):
+            instance = Server(self.directory / "kato-data", self._environment)
+            self._instances.append(instance)
+            self._places[f"localhost:{port}"] = instance.url.removeprefix("http://")
+        return printed
+
+    def _run(self, script: str) -> str:
         runnable = "\n".join(line for line in script.splitlines() if not set_up(line))
         kept = self.directory / "environment"
         done = subprocess.run(
@@ -155,4 +214,4 @@ def set_up(line: str) -> bool:
         targets = _TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8"))
         assert set(words[1:]) <= set(targets), f"no such target: {line}"
         return True
-    return words[:2] == ["kato", "serve"] or words[:1] == ["export"] or words[:1] == [".venv/bin/pytest"]
+    return words[:2] == ["kato", "serve"] or words[:1] == [".venv/bin/pytest"] or line == _END_INSTANCES

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.docs.runner import ROOT, Session, blocks, commands, matches, set_up
+from tests.docs.runner import ROOT, Session, blocks, commands, matches, places, set_up
 from tests.support.server import serving
 
 DOCUMENTS = [
@@ -26,12 +27,12 @@ def _name(document: Path) -> str:
 
 @pytest.mark.parametrize("document", RUNNABLE, ids=_name)
 def test_every_block_does_what_the_document_says(document: Path, tmp_path: Path) -> None:
-    with serving(tmp_path / "server-data") as server:
+    with serving(tmp_path / "server-data") as server, places(document) as found:
         work = tmp_path / "work"
         work.mkdir()
-        session = Session(work, server.url)
-        for block in blocks(document):
-            session.run(block)
+        with closing(Session(work, server.url, found)) as session:
+            for block in blocks(document):
+                session.run(block)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_name)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pymongo
 
 import kato as package
 from kato import bootstrap
@@ -81,16 +78,15 @@ class Servers(NamedTuple):
 @contextmanager
 def servers() -> Iterator[Servers]:
     """An empty PostgreSQL and MongoDB database, two Redis and two Qdrant, all with KATO's own names in them."""
-    database = f"copy_{uuid.uuid4().hex}"
-    postgres.shared().sql(f"CREATE DATABASE {database}")
-    url = postgres.shared().url_of(database)
-    documents = mongo.shared().url.replace("/?", f"/{database}?")
-    with redis.redis() as server, qdrant_server.qdrant_server() as one, qdrant_server.qdrant_server() as two:
+    documents = mongo.shared().url.replace("/?", f"/{mongo.fresh_database(mongo.shared().url)}?")
+    with (
+        postgres.database() as url,
+        redis.redis() as server,
+        qdrant_server.qdrant_server() as one,
+        qdrant_server.qdrant_server() as two,
+    ):
         numbered = tuple(server.url.removesuffix("/0") + f"/{number}" for number in range(2))
         yield Servers(url, documents, numbered, (one, two))
-    with pymongo.MongoClient[dict[str, Any]](mongo.shared().url) as client:
-        client.drop_database(database)
-    postgres.shared().sql(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 def environment(patterns: str, sessions: str, vectors: qdrant_server.QdrantServer | None) -> dict[str, str]:

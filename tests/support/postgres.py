@@ -285,6 +285,17 @@ def shared() -> PostgresServer:
     return server.start()
 
 
+@contextlib.contextmanager
+def database() -> Iterator[str]:
+    """The URL of an empty database of the shared server, gone afterwards."""
+    name = f"test_{uuid.uuid4().hex}"
+    shared().sql(f"CREATE DATABASE {name}")
+    try:
+        yield shared().url_of(name)
+    finally:
+        shared().sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def fresh_schema() -> str:
     """A schema name that no other test uses."""
     return f"test {uuid.uuid4().hex}"
