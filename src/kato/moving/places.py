@@ -63,7 +63,7 @@ async def opened(side: Side, *, existing: bool, qdrant: Access) -> AsyncIterator
 def _embedded(side: Side, path: Path, existing: bool, stack: AsyncExitStack) -> Place:
     if existing and not (path / FORMAT_FILE).is_file():
         raise NotFound(f"{path} is not a data directory")
-    directory = stack.enter_context(DataDirectory(path))
+    directory = stack.enter_context(DataDirectory(path, side.option))
     database = Database(directory.patterns)
     patterns, vectors = SqlitePatternStore(database), SqliteVectorStore(database)
     stack.push_async_callback(patterns.close)

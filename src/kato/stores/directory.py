@@ -22,6 +22,9 @@ LOCK_FILE: Final = "LOCK"
 PATTERNS_FILE: Final = "patterns.db"
 SESSIONS_FILE: Final = "sessions.db"
 
+OPTION: Final = "--data / KATO_DATA"
+"""How a person chooses a data directory, as most messages tell it."""
+
 _FORMAT_LINE: Final = re.compile(r"KATO data format (\d+), written by KATO (\S+)\n?")
 
 
@@ -29,27 +32,28 @@ class DataDirectory:
     """Holds a data directory: created if need be, locked against other processes until `close`.
 
     `:memory:` stands for no directory at all; the stores then live in memory and end with the process.
-    Every obstacle (in use, not writable, of another format version) raises `DataDirectoryError`.
+    Every obstacle (in use, not writable, of another format version) raises `DataDirectoryError`, whose message says by
+    which `option` another one is chosen.
 
     >>> with DataDirectory(":memory:") as directory:
     ...     directory.patterns
     ':memory:'
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, option: str = OPTION) -> None:
         self.path: Path | None = None if str(path) == MEMORY else Path(path)
         self._lock: int | None = None
         if self.path is None:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.path)
-            _check_format(self.path)
+            self._lock = _lock(self.path, option)
+            _check_format(self.path, option)
         except OSError as error:
             self.close()
             raise DataDirectoryError(
                 f"the data directory {self.path} cannot be used: {error.strerror or error}; "
-                "make it writable or choose another with --data / KATO_DATA"
+                f"make it writable or choose another with {option}"
             ) from error
         except DataDirectoryError:
             self.close()
@@ -85,7 +89,7 @@ class DataDirectory:
         self.close()
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, option: str) -> int:
     """The open descriptor of the locked lock file; the kernel lets go of it however the process ends."""
     descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -97,7 +101,7 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
         raise DataDirectoryError(
             f"the data directory {path} is in use by another KATO process (pid {owner}); "
-            "stop it or choose another with --data / KATO_DATA"
+            f"stop it or choose another with {option}"
         ) from error
     except OSError:
         os.close(descriptor)
@@ -105,40 +109,40 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _check_format(path: Path) -> None:
+def _check_format(path: Path, option: str) -> None:
     try:
         content = (path / FORMAT_FILE).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        _start_format(path)
+        _start_format(path, option)
         return
-    problem = format_problem(path, content)
+    problem = format_problem(path, content, option)
     if problem:
         raise DataDirectoryError(problem)
 
 
-def format_problem(path: Path, content: str) -> str | None:
+def format_problem(path: Path, content: str, option: str = OPTION) -> str | None:
     """What is wrong with the content of a FORMAT file, and what to do; None when it is right."""
     line = _FORMAT_LINE.fullmatch(content)
     if line is None:
         return (
             f"the data directory {path} has a damaged {FORMAT_FILE} file; "
-            "restore it from a backup or choose another directory with --data / KATO_DATA"
+            f"restore it from a backup or choose another directory with {option}"
         )
     if int(line[1]) != FORMAT:
         return (
             f"the data directory {path} has format {line[1]}, written by KATO {line[2]}; this is KATO "
             f"{_version()}, which uses format {FORMAT}. Start it with KATO {line[2]}, "
-            "or choose another directory with --data / KATO_DATA"
+            f"or choose another directory with {option}"
         )
     return None
 
 
-def _start_format(path: Path) -> None:
+def _start_format(path: Path, option: str) -> None:
     for name in (PATTERNS_FILE, SESSIONS_FILE):
         if (path / name).exists():
             raise DataDirectoryError(
                 f"the data directory {path} holds {name} but no {FORMAT_FILE} file; "
-                "restore it from a backup or choose another directory with --data / KATO_DATA"
+                f"restore it from a backup or choose another directory with {option}"
             )
     # Written beside and renamed, so that a crash leaves either no FORMAT file or a whole one.
     fresh = path / f"{FORMAT_FILE}.new"

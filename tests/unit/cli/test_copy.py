@@ -240,6 +240,7 @@ def test_a_directory_must_be_there_and_free(sessions: list[str], tmp_path: Path)
     with DataDirectory("copy"):
         sentence = refused("--from", "data", "--to", "copy")
     assert sentence.startswith("--to: the data directory copy is in use by another KATO process (pid ")
+    assert sentence.endswith("; stop it or choose another with --to")
 
 
 def test_there_must_be_something_to_copy(sessions: list[str]) -> None:
