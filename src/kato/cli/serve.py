@@ -18,11 +18,16 @@ def serve(
         str | None, typer.Option(help="Data directory, or :memory:.  [default: KATO_DATA or ./kato-data]")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Number of processes; the embedded store allows one.")
+        int | None,
+        typer.Option(help="Number of processes; the embedded store allows one.  [default: WORKERS or 1]"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write the log as JSON Lines.")] = False,
 ) -> None:
-    """Start the HTTP and WebSocket server."""
+    """Start the HTTP and WebSocket server.
+
+    SIGTERM and Ctrl+C end it as soon as the requests in work are answered. With several workers, SIGHUP replaces one
+    after the other, and no request is refused meanwhile.
+    """
     chosen = settings.load(
         host=host, port=port, kato_data=data, workers=workers, log_format="json" if as_json else None
     )
