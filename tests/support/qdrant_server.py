@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -95,12 +96,19 @@ class _Http(ThreadingHTTPServer):
         self.stand_in = server
         super().__init__(("127.0.0.1", 0), _Conversation)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """That a client has gone is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Conversation(BaseHTTPRequestHandler):
     """What is said over one connection."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    wbufsize = -1
+    """An answer travels in one piece."""
     server: _Http
 
     def setup(self) -> None:
@@ -131,8 +139,7 @@ class _Conversation(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        with contextlib.suppress(ConnectionError):
-            self.wfile.write(content)
+        self.wfile.write(content)
 
     def log_message(self, *arguments: Any) -> None:
         """Nobody reads it."""
