@@ -154,7 +154,7 @@ def killed_again_and_again(words: list[str], count: Callable[[], int], chosen: r
     for cycle in range(KILLS):
         there = count()
         if cycle % 2:
-            moment = after(chosen.uniform(0.5, 3.0 + PATTERNS / 5_000))
+            moment = after(chosen.uniform(0.5, 3.0 + PATTERNS / KILLS / 1_000))
         else:
             goal = chosen.randint(there + 1, max(there + 1, there + PATTERNS // KILLS))
             moment = lambda goal=goal: count() >= goal  # type: ignore[misc]  # noqa: E731
