@@ -13,9 +13,10 @@ from websockets.exceptions import ConnectionClosed
 
 from kato.api.app import Application, create_app
 from kato.api.server import Server
+from kato.api.sockets import Gone, Socket
 from kato.model import SessionState
 from kato.settings import load
-from tests.api.driving import serving
+from tests.api.driving import client, serving
 from tests.support.waiting import until
 
 COMMAND = json.dumps({"type": "clear_stm"})
@@ -152,3 +153,29 @@ async def test_a_client_that_is_gone_keeps_nobody_from_being_told() -> None:
         connections[1].transport.abort()
         await draining(app, server)
         assert [await closed_with(connections[each]) for each in (0, 2)] == [1001, 1001]
+
+
+@pytest.mark.parametrize("error", [OSError("the client has left"), RuntimeError("closed by the server")])
+async def test_a_socket_that_is_closed_already_is_gone(error: Exception) -> None:
+    async def receive() -> dict[str, Any]:
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        if message["type"] != "websocket.accept":
+            raise error
+
+    async with client() as http:
+        scope = {"headers": [], "path": "/ws", "query_string": b""}
+        sockets = [Socket(http.app.instance, http.kato, scope, receive, send) for _ in range(2)]
+        for socket in sockets:
+            await socket.accept()
+        await sockets[0].dismiss(0)
+        with pytest.raises(Gone):
+            await sockets[1].send_text("a")
+        for socket in sockets:
+            with pytest.raises(Gone):
+                await socket.send_text("b")
+            await socket.dismiss(0)
+            with pytest.raises(Gone):
+                async with socket.answering():
+                    pytest.fail("nobody is there to be answered")
