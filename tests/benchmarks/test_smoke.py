@@ -14,7 +14,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NEED_WRK = {"http", "sessions", "production"}
 
 
-@pytest.mark.parametrize("section", ["search", "predictions", "learning", "opening", "http", "sessions", "production"])
+@pytest.mark.parametrize(
+    "section", ["search", "predictions", "learning", "opening", "http", "sessions", "production"]
+)
 def test_a_section_runs(section: str, tmp_path: Path) -> None:
     if section in NEED_WRK and shutil.which("wrk") is None:
         pytest.skip("the program wrk is not installed (apt-get install -y wrk)")
