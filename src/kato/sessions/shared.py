@@ -87,8 +87,8 @@ class SharedSessions(Sessions):
                 held.users -= 1
             held = await self._look(session_id, prolong=True)
         held.accesses += 1
-        await self._roll_forward(session_id, held)
-        state = held.state
+        # Not what is held then: that may be a learn of this process which is taken back.
+        state = await self._roll_forward(session_id, held)
         return self._prolonged(state, state.access_count + held.accesses, state.revision, state.changes)
 
     async def change(

@@ -11,7 +11,7 @@ import pytest
 
 from kato.errors import StorageError
 from kato.memory.registry import Memory
-from kato.model import Observation, Pending
+from kato.model import Observation, Pending, SessionState
 from kato.ops.counters import Counters
 from kato.ops.events import EventBus
 from kato.results import Batch
@@ -23,6 +23,7 @@ from kato.stores.sqlite import SqlitePatternStore, SqliteVectorStore
 from tests.support import redis
 from tests.support.clock import Clock
 from tests.support.kato import batch, kato_running, opened, seen, show, stm, taught
+from tests.support.waiting import until
 
 
 @asynccontextmanager
@@ -181,3 +182,44 @@ async def test_a_default_session_created_anew_teaches_anew() -> None:
             assert isinstance(kato.clock, Clock)
             kato.clock.advance(1)
         assert (await kato.get_pattern(None, name)).frequency == 3
+
+
+async def test_a_read_that_waits_for_a_delivery_never_sees_a_learn_that_is_taken_back() -> None:
+    async with sharing() as kato:
+        assert isinstance(kato.sessions, SharedSessions)
+        session = await opened(kato)
+        await show(kato, session, "a b")
+        waiting: list[asyncio.Future[None]] = []
+
+        async def die(state: SessionState) -> None:
+            raise asyncio.CancelledError
+
+        async def fail(state: SessionState) -> None:
+            raise StorageError("the pattern store is down")
+
+        async def fail_later(state: SessionState) -> None:
+            waiting.append(asyncio.get_running_loop().create_future())
+            await waiting[-1]
+            raise StorageError("the pattern store is down")
+
+        kato.sessions.deliver = die
+        with pytest.raises(asyncio.CancelledError):
+            await kato.learn(session)
+        # From here on something is pending that cannot be delivered.
+        kato.sessions.deliver = fail
+        await show(kato, session, "c d")
+        kato.sessions.deliver = fail_later
+        reader = asyncio.create_task(stm(kato, session))
+        await until(lambda: len(waiting) == 1)
+        learner = asyncio.create_task(kato.learn(session))
+        await until(lambda: len(waiting) == 2)
+        waiting[1].set_result(None)
+        await until(lambda: len(waiting) == 3)
+        # The learn is stored, and will be taken back.
+        waiting[0].set_result(None)
+        assert await reader == (("c",), ("d",))
+        waiting[2].set_result(None)
+        with pytest.raises(StorageError):
+            await learner
+        kato.sessions.deliver = fail
+        assert await stm(kato, session) == (("c",), ("d",))
