@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from asyncio import sleep
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -88,7 +89,7 @@ class Guard:
                     if given_up or not (repeatable and error.retry_helps):
                         raise
                 self.retries += 1
-                await asyncio.sleep(pause)
+                await sleep(pause)
         finally:
             self.operations += 1
             self.seconds += loop.time() - began

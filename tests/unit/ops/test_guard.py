@@ -33,7 +33,7 @@ class Pauses:
             self.taken.append(seconds)
             await sleep(0)
 
-        monkeypatch.setattr("kato.ops.guard.asyncio.sleep", pause)
+        monkeypatch.setattr("kato.ops.guard.sleep", pause)
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ async def test_while_it_pauses_its_place_is_free(monkeypatch: pytest.MonkeyPatch
     async def pause(_: float) -> None:
         used.append(store.bulkheads["learn"].used)
 
-    monkeypatch.setattr("kato.ops.guard.asyncio.sleep", pause)
+    monkeypatch.setattr("kato.ops.guard.sleep", pause)
     await store.run("learn", Server(away()))
     assert used == [0]
 
