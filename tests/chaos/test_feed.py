@@ -477,7 +477,7 @@ async def test_what_was_acknowledged_is_seen_while_redis_dies_and_forgets_again_
         workers = [asyncio.create_task(work(n, *((a, b) if n % 2 else (b, a)))) for n in range(8)]
         for round_ in range(6):
             before = acknowledged.total()
-            await until(lambda: acknowledged.total() > before + 50)  # noqa: B023
+            await until(lambda: acknowledged.total() > before + 50, 60)  # noqa: B023
             if round_ % 2:
                 await asyncio.to_thread(server.command, "FLUSHALL")
             else:
