@@ -41,9 +41,7 @@ check: install
 
 test: install
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --cov
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -159,7 +159,10 @@ class QdrantRest(QdrantLocal):
         self._prefix = qdrant_server.fresh_prefix()
 
     async def vectors(self) -> VectorStore:
-        return QdrantVectorStore(self._url, prefix=self._prefix, prefer_grpc=False)
+        # A hundred requests queue for twenty permits, and the stand-in answers as fast as Python does.
+        return QdrantVectorStore(
+            self._url, prefix=self._prefix, prefer_grpc=False, timeout=60, acquire_timeout=120
+        )
 
 
 class QdrantServer(QdrantLocal):

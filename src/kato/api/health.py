@@ -191,7 +191,7 @@ async def ready(call: Call) -> ReadyAnswer | Raw:
     checks = {
         "started": kato.health.started,
         "accepting": not call.instance.draining,
-        **{f"{kept}_store": each.status != "unhealthy" for kept, each in found.items()},
+        **{f"{kept}_store": each.reachable for kept, each in found.items()},
     }
     needed = {"started", "accepting", "sessions_store"}
     if call.settings.kato_store == "embedded":

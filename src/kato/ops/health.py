@@ -62,6 +62,11 @@ class Dependency:
             return "unhealthy"
         return "healthy" if self.guard is None or self.guard.breaker.state == "closed" else "degraded"
 
+    @property
+    def reachable(self) -> bool:
+        """Whether what is asked for now gets there: the latest look did, and the breaker is not open."""
+        return self.status != "unhealthy" and (self.guard is None or self.guard.breaker.state != "open")
+
 
 class Health:
     """The state of all dependencies by what they keep: `sessions`, `patterns`, `vectors`.

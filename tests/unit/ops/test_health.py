@@ -135,21 +135,28 @@ async def test_losses_are_told_once_each_and_counted() -> None:
             await subscription.next()
 
 
-async def test_an_open_breaker_is_degraded() -> None:
-    server, guard = Server(), a_guard(threshold=2)
+async def test_an_open_breaker_is_degraded_and_lets_nobody_through() -> None:
+    server, clock = Server(), Clock()
+    guard = Guard("redis", Breaker("redis", 2, 30, clock=clock), {}, {})
     dependency = server.behind(guard)
     health, _ = watching(60, patterns=dependency)
     assert not health.available("patterns")
     await health.look(dependency)
     assert (dependency.status, health.available("patterns")) == ("healthy", True)
+    assert dependency.reachable
     server.error = away()
     await health.look(dependency)
     assert (dependency.status, health.available("patterns")) == ("unhealthy", False)
+    assert not dependency.reachable
     await health.look(dependency)
     assert guard.breaker.state == "open"
     server.error = None
     await health.look(dependency)
     assert (dependency.status, health.available("patterns")) == ("degraded", False)
+    assert not dependency.reachable
+    # The next call is the probe: it may come.
+    clock.now += 30
+    assert (dependency.status, dependency.reachable) == ("degraded", True)
 
 
 async def test_without_an_interval_every_question_looks() -> None:
