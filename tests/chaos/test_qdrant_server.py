@@ -36,7 +36,7 @@ def server() -> Iterator[QdrantServer]:
 
 @pytest.fixture
 async def store(server: QdrantServer) -> AsyncIterator[QdrantVectorStore]:
-    store = QdrantVectorStore(server.url, prefer_grpc=False, timeout=1.0)
+    store = QdrantVectorStore(server.url, prefer_grpc=False)
     yield store
     await store.close()
 
@@ -67,9 +67,11 @@ async def test_a_server_that_stands_still_costs_no_more_than_the_timeout(
     server: QdrantServer, store: QdrantVectorStore
 ) -> None:
     await store.put("node", {"a": [1.0]})
+    hasty = QdrantVectorStore(server.url, prefer_grpc=False, timeout=1.0)
     server.pause()
     with pytest.raises(StorageError, match="in time"):
-        await store.nearest("node", [1.0], 1)
+        await hasty.nearest("node", [1.0], 1)
+    await hasty.close()
     server.resume()
     assert await store.nearest("node", [1.0], 5) == [("a", 0.0)]
 
