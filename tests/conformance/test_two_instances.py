@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conformance import replay
-from tests.conformance.recorded import ALGORITHMS, CASES, FAMILIES, Replays, of_family
+from tests.conformance.recorded import ALGORITHMS, CASES, FAMILIES, SETTINGS, Replays, of_family
 from tests.support import postgres, qdrant_server, redis
 from tests.support.served import served
 from tests.support.server import serving
@@ -79,19 +79,26 @@ def test_two_processes_answer_as_one(instances: list[str], replays: Replays, fam
         assert dealer.dealt_to_all()
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_two_instances_with_a_rank_sort_algo_answer_as_one(replays: Replays, algorithm: str) -> None:
-    """Instances in threads: processes for each of the settings would take minutes to start."""
-    settings = {"RANK_SORT_ALGO": algorithm}
+@contextmanager
+def two_in_threads(settings: dict[str, str]) -> Iterator[Dealer]:
+    """Instances with other settings: processes for each of them would take minutes to start."""
     chosen = {name.lower(): value for name, value in (shared_servers() | settings).items()}
     with ExitStack() as stack:
         urls = [stack.enter_context(served(**chosen)) for _ in range(2)]
-        dealer = stack.enter_context(dealing(urls, algorithm))
+        yield stack.enter_context(dealing(urls, str(settings)))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_two_instances_with_a_rank_sort_algo_answer_as_one(replays: Replays, algorithm: str) -> None:
+    settings = {"RANK_SORT_ALGO": algorithm}
+    with two_in_threads(settings) as dealer:
         assert replays.differences(dealer, replay.under(CASES, settings)) == []
         assert dealer.dealt_to_all()
 
 
-def test_every_wanted_difference_occurs(replays: Replays) -> None:
-    if replays.replayed < len(CASES):
-        pytest.skip("not all cases were replayed")
+def test_every_wanted_difference_occurs(instances: list[str], replays: Replays) -> None:
+    for settings in SETTINGS:
+        if left := replays.left(settings):
+            with two_in_threads(settings) if settings else dealing(instances, "left") as dealer:
+                assert replays.differences(dealer, left) == []
     assert replays.deviations.unused() == []
