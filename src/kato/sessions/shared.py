@@ -97,8 +97,19 @@ class SharedSessions(Sessions):
         """Run `change` on the session and store the state it returns; it runs again if another was first.
 
         Whatever `change`, the store or the delivery raises leaves the session as it was, unless a `StorageError`
-        leaves open whether it was stored.
+        leaves open whether it was stored. Once it is answered, what it taught is pending no more: delivered again
+        later, it would bring back a pattern that was deleted meanwhile. Only where the store fails right then may
+        that happen.
         """
+        result, clearing = await self._change(session_id, change)
+        if clearing is not None:
+            await asyncio.wait([clearing])
+        return result
+
+    async def _change(
+        self, session_id: str, change: Callable[[SessionState], Awaitable[tuple[SessionState, T]]]
+    ) -> tuple[T, asyncio.Task[None] | None]:
+        """The result of `change` as stored, and what clears the state of what was taught."""
         async with self._alone(session_id) as held:
             held.accesses += 1
             certain = False
@@ -126,11 +137,10 @@ class SharedSessions(Sessions):
                 if newer is None:
                     held.state = after
                     held.accesses -= accesses
-                    if taught:
-                        await self._complete(session_id, held, before, after)
+                    clearing = await self._complete(session_id, held, before, after) if taught else None
                     self._tell_updated(held, after)
                     await self._let_others_pass(held)
-                    return result
+                    return result, clearing
                 held.state = newer
                 certain = True
                 self._check_alive(session_id, newer)
@@ -281,22 +291,26 @@ class SharedSessions(Sessions):
                     held.state = (await self._look(session_id)).state
                 self._check_alive(session_id, held.state)
 
-    async def _deliver(self, session_id: str, held: Held, state: SessionState) -> None:
-        """Make durable what is pending in `state`; the state is cleared of it soon."""
+    async def _deliver(self, session_id: str, held: Held, state: SessionState) -> asyncio.Task[None]:
+        """Make durable what is pending in `state`; the task clears the state of it."""
         await self.deliver(state)
         held.delivered = _moment(state)
         task = asyncio.create_task(self._clear(session_id, held, _moment(state)))
         self._clearing.add(task)
         task.add_done_callback(self._clearing.discard)
+        return task
 
-    async def _complete(self, session_id: str, held: Held, before: SessionState, after: SessionState) -> None:
-        """Deliver what was just saved, or put the former state back."""
+    async def _complete(
+        self, session_id: str, held: Held, before: SessionState, after: SessionState
+    ) -> asyncio.Task[None] | None:
+        """Deliver what was just saved, or put the former state back; None when another has delivered it."""
         held.delivering = _moment(after)
         try:
-            await self._deliver(session_id, held, after)
+            return await self._deliver(session_id, held, after)
         except errors.KatoError:
             if not await self._delivered_by_another(held, before, after):
                 raise
+            return None
         finally:
             held.delivering = None
 

@@ -224,6 +224,17 @@ async def test_a_change_right_after_a_learn_clears_what_was_delivered_itself() -
         assert len(a.delivered) == 1
 
 
+async def test_what_was_answered_is_pending_no_more() -> None:
+    """Delivered again later, it would bring back what was deleted meanwhile."""
+    async with instances() as (a, b):
+        session_id = await create(a)
+        await a.observe(session_id)
+        await a.teach(session_id)
+        assert (await a.stored(session_id)).pending is None
+        await b.observe(session_id)
+        assert (len(a.delivered), len(b.delivered)) == (1, 0)
+
+
 async def test_what_cannot_be_cleared_is_delivered_once_more() -> None:
     async with instances() as (a, b):
         session_id = await create(a)
