@@ -65,11 +65,16 @@ async def test_an_observe_whose_packets_are_lost_happens_once(lost: str, losses:
         session = await kato.session()
         await kato.http.observe(session, "a")
         proxy = kato.proxies["redis"]
-        (proxy.drop_next if lost == "requests" else proxy.swallow_replies)(losses)
-        answer = await kato.http.observe(session, "b")
-        assert (answer["time"], answer["stm_length"]) == (2, 2)
-        assert kato.guard("redis").retries >= 1
-        assert await kato.stm(session) == [["a"], ["b"]]
+        lose = proxy.drop_next if lost == "requests" else proxy.swallow_replies
+        shown = 1
+        while not kato.guard("redis").retries:
+            # What is lost may be what somebody else was told, as whoever listens to events.
+            lose(losses)
+            answer = await kato.http.observe(session, "b")
+            shown += 1
+            assert (answer["time"], answer["stm_length"]) == (shown, shown)
+            lose(0)
+        assert await kato.stm(session) == [["a"], *[["b"]] * (shown - 1)]
 
 
 @pytest.mark.parametrize("lost", ["requests", "replies"])
