@@ -56,9 +56,11 @@ class GuardedPatterns:
         """As the port says."""
         return await self._guard.run("predict", lambda: self._store.fetch(node, names))
 
-    async def delete(self, node: str, name: str) -> bool:
+    async def delete(self, node: str, name: str, revision: int | None = None) -> bool:
         """As the port says."""
-        return await self._guard.run("admin", lambda: self._store.delete(node, name), repeatable=False)
+        return await self._guard.run(
+            "admin", lambda: self._store.delete(node, name, revision), repeatable=False
+        )
 
     def scan(self, node: str) -> AsyncIterator[list[PatternRecord]]:
         """As the port says."""

@@ -22,6 +22,8 @@ PATTERN_PREFIX = "PTRN|"
 VECTOR_PREFIX = "VCTR|"
 OPERATIONS_KEPT = 32
 """How many operation ids a pattern record remembers, so that a repeated learn counts once."""
+FORGOTTEN = -1
+"""The frequency of a record whose pattern was deleted."""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -42,6 +44,10 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     update wrote. `affinity` is the running sum, over all learns, of the averaged emotives of each learn; a symbol's
     affinity is the sum over the patterns that hold it. `operations` names the latest learns that were counted.
     `revision` grows by one with every change of the record.
+
+    A record may outlive its pattern: deleted where several instances teach, it is kept for a while with the frequency
+    `FORGOTTEN` and without content, for its `operations`. A learn that was counted before the deletion and is
+    delivered once more then does not bring the pattern back.
     """
 
     name: str
@@ -58,6 +64,11 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     def length(self) -> int:
         """Number of symbols in all events."""
         return sum(map(len, self.events))
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether the pattern was deleted and only its record remains."""
+        return self.frequency == FORGOTTEN
 
 
 class Lesson(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -298,6 +298,9 @@ class Teaching:
             learned = await (await self._memory.node(state.node_id)).learn(lessons)
             self._counters.patterns_learned += len(lessons)
             for lesson in lessons:
+                if learned[lesson.name].forgotten:
+                    # It was learned and deleted already.
+                    continue
                 self._events.publish(
                     "pattern.learned",
                     {

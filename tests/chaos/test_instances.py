@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from kato import bootstrap
+from kato.engine.naming import pattern_name
 from kato.errors import EmptySTM, OutcomeUnknown, SessionNotFound, StorageError
 from kato.model import Events, Observation, SessionState
 from kato.service import Kato
@@ -82,7 +83,8 @@ async def stored(kato: Kato, node_id: str) -> Counter[Events]:
     async for batch in kato.memory.patterns.scan(node_id):
         names = [record.name.hex() for record in batch]
         for pattern in (await kato.memory.patterns.fetch(node_id, names)).values():
-            found[pattern.events] = pattern.frequency
+            if not pattern.forgotten:
+                found[pattern.events] = pattern.frequency
     return found
 
 
@@ -279,3 +281,32 @@ async def test_crashes_in_a_row_lose_nothing_and_count_nothing_twice(pair: Pair)
             await a.learn(session)
         assert await stm(b, session) == ()
     assert await stored(b, node_id) == {(("a",), ("b",)): 10}
+
+
+@pytest.mark.parametrize("relearned", [False, True])
+async def test_what_a_crash_left_delivered_but_pending_does_not_undo_a_deletion(
+    pair: Pair, relearned: bool
+) -> None:
+    a, b = pair
+    node_id = node()
+    session, other = [await opened(a, node_id, recall_threshold=0.1) for _ in "ab"]
+    await show(a, session, "a b")
+
+    async def deliver_and_die(state: SessionState) -> None:
+        await a.teaching.deliver(state)
+        raise asyncio.CancelledError
+
+    deliver_by(a, deliver_and_die)
+    with pytest.raises(asyncio.CancelledError):
+        await a.learn(session)
+    ((name, frequency),) = (await stored(b, node_id)).items()
+    assert (name, frequency) == ((("a",), ("b",)), 1)
+    await b.delete_pattern(node_id, pattern_name(name))
+    if relearned:
+        await taught(b, other, "a b")
+    await show(b, other, "a")
+    for kato in (b, a, b):
+        assert await stm(kato, session) == ()
+        found = [each.frequency for each in (await kato.predictions(other))[0].predictions]
+        assert found == [1] * relearned
+    assert await stored(b, node_id) == ({name: 1} if relearned else {})

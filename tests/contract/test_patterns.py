@@ -7,8 +7,9 @@ import asyncio
 import msgspec
 import pytest
 
+from kato.engine.learning import forget
 from kato.errors import StorageError, ValidationError
-from kato.model import Pattern
+from kato.model import FORGOTTEN, Pattern
 from kato.stores.codec import decode_pattern, details_of
 from kato.stores.ports import PatternStore
 
@@ -200,6 +201,31 @@ async def test_delete(patterns: PatternStore) -> None:
     assert not await patterns.delete("node", name("1"))
     assert not await patterns.delete("other", name("2"))
     assert await patterns.fetch("node", [name("1"), name("2")]) == {name("2"): pattern("2")}
+
+
+async def test_delete_of_one_revision(patterns: PatternStore) -> None:
+    await patterns.insert("node", [pattern("1", revision=3)])
+    assert not await patterns.delete("node", name("1"), 2)
+    assert not await patterns.delete("node", name("1"), 4)
+    assert await patterns.count("node") == 1
+    assert await patterns.delete("node", name("1"), 3)
+    assert not await patterns.delete("node", name("1"), 3)
+    assert await patterns.count("node") == 0
+
+
+async def test_a_forgotten_record_is_one_like_any_other_that_does_not_count(patterns: PatternStore) -> None:
+    await patterns.insert("node", [pattern("1", operations=("op",)), pattern("2")])
+    forgotten = forget((await patterns.fetch("node", [name("1")]))[name("1")], "deletion")
+    assert await patterns.replace("node", forgotten, 1)
+    assert await patterns.fetch("node", [name("1")]) == {name("1"): forgotten}
+    assert forgotten.forgotten
+    assert (forgotten.operations, forgotten.revision) == (("op", "deletion"), 2)
+    assert await patterns.insert("node", [pattern("1")]) == {name("1")}
+    records = {record.name.hex(): record.frequency for record in await scanned(patterns, "node")}
+    assert records == {name("1"): FORGOTTEN, name("2"): 1}
+    assert await patterns.count("node") == 1
+    assert await patterns.delete("node", name("1"), 2)
+    assert len(await scanned(patterns, "node")) == 1
 
 
 async def test_drop_removes_one_node_and_it_may_begin_again(patterns: PatternStore) -> None:

@@ -67,9 +67,9 @@ class MoodyStore(SqlitePatternStore):
         self._acknowledge()
         return replaced
 
-    async def delete(self, node: str, name: str) -> bool:
+    async def delete(self, node: str, name: str, revision: int | None = None) -> bool:
         await self._may_write()
-        deleted = await super().delete(node, name)
+        deleted = await super().delete(node, name, revision)
         self._acknowledge()
         return deleted
 

@@ -193,7 +193,7 @@ async def _import(chosen: settings.Settings, node: str, path: Path, replace: boo
 
 
 def _refuse_change(node: str, old: Pattern, line: PatternLine) -> None:
-    if old != _as_pattern(line):
+    if not old.forgotten and old != _as_pattern(line):
         raise BadRequest(
             f"node {node} holds pattern {line.name} with other values; nothing was imported. "
             "Choose an empty node, or overwrite with --replace",

@@ -10,7 +10,16 @@ from typing import Any
 import msgspec
 
 from kato.engine.naming import pattern_name
-from kato.model import OPERATIONS_KEPT, Emotives, Events, Lesson, Pattern, SessionConfig, SessionState
+from kato.model import (
+    FORGOTTEN,
+    OPERATIONS_KEPT,
+    Emotives,
+    Events,
+    Lesson,
+    Pattern,
+    SessionConfig,
+    SessionState,
+)
 
 
 def average(emotives: Iterable[Mapping[str, float]]) -> Emotives:
@@ -121,6 +130,21 @@ def merge(pattern: Pattern, lesson: Lesson) -> Pattern:
         metadata=metadata,
         affinity=affinity,
         operations=operations[-OPERATIONS_KEPT:],
+        revision=pattern.revision + 1,
+    )
+
+
+def forget(pattern: Pattern, operation: str) -> Pattern:
+    """What remains of the record of a pattern that is deleted; `operation` identifies this act.
+
+    >>> forget(Pattern(name="x", events=(("a", "b"),), operations=("s-1",)), "d-1").operations
+    ('s-1', 'd-1')
+    """
+    return Pattern(
+        name=pattern.name,
+        events=(),
+        frequency=FORGOTTEN,
+        operations=(*pattern.operations, operation),
         revision=pattern.revision + 1,
     )
 

@@ -9,7 +9,7 @@ from kato._core import Index
 from kato.engine import learning
 from kato.engine.matching import FINALIZED
 from kato.memory.affinity import Affinities
-from kato.model import Emotives, Events, Pattern, PatternRecord
+from kato.model import FORGOTTEN, Emotives, Events, Pattern, PatternRecord
 from kato.stores import codec
 
 
@@ -25,15 +25,24 @@ class Contents:
     0
     """
 
-    __slots__ = ("affinities", "emotions", "index")
+    __slots__ = ("affinities", "emotions", "forgotten", "index")
 
     def __init__(self) -> None:
         self.index = Index()
         self.affinities = Affinities()
         self.emotions: dict[str, tuple[dict[str, Any], Emotives]] = {}
+        self.forgotten: list[str] = []
 
     def load(self, batch: Sequence[PatternRecord]) -> None:
-        """Add records in their stored form; most of it runs without the GIL, so call it in a thread."""
+        """Add records in their stored form; most of it runs without the GIL, so call it in a thread.
+
+        Of those whose pattern is forgotten only the names are noted.
+        """
+        if min(record.frequency for record in batch) == FORGOTTEN:
+            self.forgotten += [record.name.hex() for record in batch if record.frequency == FORGOTTEN]
+            batch = [record for record in batch if record.frequency != FORGOTTEN]
+            if not batch:
+                return
         names, events, frequencies, _ = zip(*batch, strict=True)
         details = [codec.details_of(record) for record in batch]
         flags = [FINALIZED if detail.finalized else 0 for detail in details]
@@ -43,7 +52,10 @@ class Contents:
                 self._feel(codec.decode_pattern(record))
 
     def apply(self, pattern: Pattern) -> None:
-        """Add a pattern, or put it in place of the one of its name."""
+        """Add a pattern, or put it in place of the one of its name; take out one that is forgotten."""
+        if pattern.forgotten:
+            self.remove(pattern.name)
+            return
         index, flags = self.index, FINALIZED if pattern.finalized else 0
         if pattern.name in index:
             index.set_frequency(pattern.name, pattern.frequency)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -14,10 +15,11 @@ from kato import errors
 from kato.engine import learning, metrics, predicting
 from kato.memory.contents import Contents
 from kato.memory.feed import CHANGED, EVERYTHING, LEARNED, UNAVAILABLE, Entry, Follower
+from kato.memory.forgotten import Forgotten
+from kato.memory.lessons import announced, merged, taught
 from kato.memory.recall import recall
 from kato.memory.turns import Turns
 from kato.model import (
-    OPERATIONS_KEPT,
     PATTERN_PREFIX,
     Emotives,
     Events,
@@ -68,6 +70,7 @@ class Node:
         self._available = available
         self._searches = searches or nullcontext()
         self._behind = False
+        self._forgotten = Forgotten()
         self._contents = Contents()
         self._touched: set[str] | None = None
 
@@ -81,6 +84,10 @@ class Node:
         loop, contents = asyncio.get_running_loop(), Contents()
         async for batch in self._store.scan(self.node_id):
             await loop.run_in_executor(self._threads, contents.load, batch)
+        if contents.forgotten:
+            for pattern in (await self._store.fetch(self.node_id, contents.forgotten)).values():
+                if pattern.forgotten:
+                    self._forgotten.add(pattern)
         return contents
 
     @property
@@ -207,9 +214,9 @@ class Node:
         )
         # Told in every attempt, also of what is counted already: whoever acknowledges a learn has announced it
         # just before, and after seeing that it was still to be done.
-        told = [] if self._follower is None else _announced(groups)
+        told = [] if self._follower is None else announced(groups)
         async with self._announcing(LEARNED, told):
-            fresh = [_taught(group) for name, group in groups.items() if name not in known]
+            fresh = [taught(group) for name, group in groups.items() if name not in known]
             clashes = await self._store.insert(self.node_id, fresh) if fresh else set[str]()
             for pattern in fresh:
                 if pattern.name not in clashes:
@@ -217,7 +224,7 @@ class Node:
             known |= await self._store.fetch(self.node_id, sorted(clashes)) if clashes else {}
 
             async def merge(old: Pattern) -> None:
-                new = _merged(old, groups[old.name])
+                new = merged(old, groups[old.name])
                 if new is old or await self._store.replace(self.node_id, new, old.revision):
                     keep(new)
 
@@ -256,11 +263,14 @@ class Node:
 
     async def pattern(self, name: str) -> Pattern:
         """The stored record of a pattern, by its name with or without prefix."""
-        bare = name.removeprefix(PATTERN_PREFIX)
-        found = (await self._store.fetch(self.node_id, [bare])).get(bare)
+        found = await self._record(name.removeprefix(PATTERN_PREFIX))
         if found is None:
             raise errors.PatternNotFound(f"Pattern {name} not found", pattern_name=name)
         return found
+
+    async def _record(self, name: str) -> Pattern | None:
+        found = (await self._store.fetch(self.node_id, [name])).get(name)
+        return None if found is None or found.forgotten else found
 
     async def page(
         self, limit: int, cursor: str | None, symbol: str | None, min_frequency: int
@@ -270,7 +280,9 @@ class Node:
         stale, index = self.stale, self._contents.index
         names = index.page(cursor, limit + 1, symbol, min_frequency)
         records = await self._store.fetch(self.node_id, names[:limit])
-        patterns = tuple(records[name] for name in names[:limit] if name in records)
+        patterns = tuple(
+            records[name] for name in names[:limit] if name in records and not records[name].forgotten
+        )
         cursor = names[limit - 1] if len(names) > limit else None
         return PatternPage(patterns, cursor, len(index), stale)
 
@@ -304,7 +316,7 @@ class Node:
         bare = name.removeprefix(PATTERN_PREFIX)
         async with self._turns.of([bare]):
             for _ in range(MERGE_ATTEMPTS):
-                old = (await self._store.fetch(self.node_id, [bare])).get(bare)
+                old = await self._record(bare)
                 if old is None:
                     if missing_is_fine:
                         return None
@@ -330,13 +342,40 @@ class Node:
             if self._follower is not None:
                 # Nobody is told of what is not there.
                 await self.pattern(name)
+            await self._remove_forgotten()
             async with self._removing(bare):
-                deleted = await self._store.delete(self.node_id, bare)
-                if deleted:
-                    self._remove(bare)
+                deleted = await self._forget(bare)
             if not deleted:
                 raise errors.PatternNotFound(f"Pattern {name} not found", pattern_name=name)
         return bare
+
+    async def _forget(self, name: str) -> bool:
+        """Leave of a pattern what it has counted, where others may be about to deliver that once more."""
+        if self._follower is None:
+            deleted = await self._store.delete(self.node_id, name)
+            self._remove(name)
+            return deleted
+        operation = secrets.token_hex(8)
+        for _ in range(MERGE_ATTEMPTS):
+            old = (await self._store.fetch(self.node_id, [name])).get(name)
+            if old is None:
+                return False
+            if old.forgotten or operation in old.operations:
+                # By us, if the store has repeated what it could not acknowledge; perhaps it was learned since.
+                self._apply(old)
+                return operation in old.operations
+            rest = learning.forget(old, operation)
+            if await self._store.replace(self.node_id, rest, old.revision):
+                self._apply(rest)
+                self._forgotten.add(rest)
+                return True
+        raise errors.ConcurrencyError("The pattern kept changing while it was deleted", retry_after=1)
+
+    async def _remove_forgotten(self) -> None:
+        for name, revision in self._forgotten.due():
+            # One that has been learned again has another revision.
+            await self._store.delete(self.node_id, name, revision)
+            self._forgotten.discard(name)
 
     async def drop(self) -> int:
         """Forget everything; returns how many patterns there were."""
@@ -345,6 +384,7 @@ class Node:
     async def _drop(self) -> int:
         async with self._turns.alone(), self._removing(EVERYTHING):
             dropped = await self._store.drop(self.node_id)
+            self._forgotten.clear()
             self._contents = Contents()
         return dropped
 
@@ -429,47 +469,12 @@ class Node:
         return Totals(*self._contents.index.totals())
 
 
-def _announced(groups: dict[str, list[Lesson]]) -> list[Entry]:
-    return [
-        (name, operation)
-        for name, group in groups.items()
-        for operation in dict.fromkeys(lesson.operation for lesson in group)
-    ]
-
-
 def _weights(contents: Contents, symbols: Sequence[str], emotive: str) -> dict[str, float]:
     figures = contents.index.symbol_statistics(symbols)
     return {
         symbol: metrics.weight(contents.affinities.of(symbol).get(emotive, 0.0), frequency)
         for symbol, (frequency, _) in zip(symbols, figures, strict=True)
     }
-
-
-def _taught(lessons: Sequence[Lesson]) -> Pattern:
-    first = learning.first(lessons[0])
-    return (
-        msgspec.structs.replace(_merged(first, lessons[1:], counted=()), revision=1)
-        if len(lessons) > 1
-        else first
-    )
-
-
-def _merged(old: Pattern, lessons: Sequence[Lesson], counted: Sequence[str] | None = None) -> Pattern:
-    """`old` with those lessons that it has not counted yet; `old` itself when there are none.
-
-    Lessons of one operation count together: whether they have been counted is asked of the record as it was, so a
-    request that teaches one pattern a thousand times needs one of the remembered ids only.
-    """
-    counted = old.operations if counted is None else counted
-    fresh = [lesson for lesson in lessons if not lesson.operation or lesson.operation not in counted]
-    if not fresh:
-        return old
-    new = old
-    for lesson in fresh:
-        new = learning.merge(new, msgspec.structs.replace(lesson, operation=""))
-    operations = dict.fromkeys((*old.operations, *(lesson.operation for lesson in fresh if lesson.operation)))
-    kept = tuple(operations)[-OPERATIONS_KEPT:]
-    return msgspec.structs.replace(new, operations=kept, revision=old.revision + 1)
 
 
 def _revised(new: Pattern, old: Pattern) -> Pattern:

@@ -12,7 +12,7 @@ from typing import ClassVar, Final, Generic, NamedTuple, Protocol, TypeVar, cast
 import msgspec
 
 from kato.errors import BadRequest
-from kato.model import Pattern, SessionState
+from kato.model import FORGOTTEN, Pattern, SessionState
 from kato.stores.codec import encode_session
 from kato.stores.ports import PatternStore, SessionStore, VectorStore
 
@@ -77,15 +77,15 @@ async def whole_patterns(
 ) -> AsyncGenerator[list[Pattern], None]:
     """The patterns of a node with their revisions, which a scan leaves out, in ascending order of name.
 
-    At most `at_once` in a batch. One that is removed meanwhile may be left out.
+    At most `at_once` in a batch. One that is removed meanwhile may be left out. What is forgotten is no pattern.
     """
     async with aclosing(_generator(patterns.scan(node))) as batches:
         async for batch in batches:
-            names = [record.name.hex() for record in batch]
+            names = [record.name.hex() for record in batch if record.frequency != FORGOTTEN]
             for start in range(0, len(names), at_once):
                 part = names[start : start + at_once]
                 found = await patterns.fetch(node, part)
-                yield [found[name] for name in part if name in found]
+                yield [found[name] for name in part if name in found and not found[name].forgotten]
 
 
 class PatternShelf:
@@ -106,14 +106,23 @@ class PatternShelf:
     async def add(self, records: Sequence[Record[Pattern]]) -> list[Record[Pattern]]:
         """Add patterns and return them; one whose name is taken is left out."""
         taken = await self._patterns.insert(self._node, [record.value for record in records])
+        if taken:
+            there = await self._patterns.fetch(self._node, sorted(taken))
+            for record in records:
+                old = there.get(record.key)
+                if old is not None and old.forgotten and await self._put_over(old, record):
+                    taken.discard(record.key)
         return [record for record in records if record.key not in taken]
+
+    async def _put_over(self, old: Pattern, new: Record[Pattern]) -> bool:
+        return await self._patterns.replace(self._node, new.value, old.revision)
 
     async def change(self, changes: Sequence[Change[Pattern]]) -> list[Record[Pattern]]:
         """Put each new pattern in place of the old one if that still has its revision; returns those."""
         return await _changed(changes, self._put_in_place)
 
     async def _put_in_place(self, old: Record[Pattern], new: Record[Pattern]) -> bool:
-        return await self._patterns.replace(self._node, new.value, old.value.revision)
+        return await self._put_over(old.value, new)
 
 
 class VectorShelf:

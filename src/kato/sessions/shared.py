@@ -97,9 +97,8 @@ class SharedSessions(Sessions):
         """Run `change` on the session and store the state it returns; it runs again if another was first.
 
         Whatever `change`, the store or the delivery raises leaves the session as it was, unless a `StorageError`
-        leaves open whether it was stored. Once it is answered, what it taught is pending no more: delivered again
-        later, it would bring back a pattern that was deleted meanwhile. Only where the store fails right then may
-        that happen.
+        leaves open whether it was stored. Once it is answered, what it taught is pending no more, unless the store
+        fails right then: what is delivered again after its node was cleared would come back.
         """
         result, clearing = await self._change(session_id, change)
         if clearing is not None:

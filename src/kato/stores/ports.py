@@ -14,7 +14,10 @@ from kato.model import Pattern, PatternRecord, SessionState
 
 
 class PatternStore(Protocol):
-    """Long-term memory: one record per (node, pattern name), changed by compare-and-swap on `revision`."""
+    """Long-term memory: one record per (node, pattern name), changed by compare-and-swap on `revision`.
+
+    A record that is `forgotten` is one like any other, except that it does not `count`.
+    """
 
     async def insert(self, node: str, patterns: Sequence[Pattern]) -> set[str]:
         """Add patterns that are not there yet, all durable on return; names must be distinct.
@@ -34,8 +37,8 @@ class PatternStore(Protocol):
         """The records of those names that exist."""
         ...
 
-    async def delete(self, node: str, name: str) -> bool:
-        """Remove a record; False when there was none."""
+    async def delete(self, node: str, name: str, revision: int | None = None) -> bool:
+        """Remove a record, with a `revision` only if it still has that; False when there was none to remove."""
         ...
 
     def scan(self, node: str) -> AsyncIterator[list[PatternRecord]]:
@@ -51,7 +54,7 @@ class PatternStore(Protocol):
         ...
 
     async def count(self, node: str) -> int:
-        """How many records the node holds."""
+        """How many patterns the node holds."""
         ...
 
     async def close(self) -> None:

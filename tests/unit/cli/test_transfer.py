@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import kato as package
+from kato import bootstrap, settings
+from kato.engine.learning import forget
 from tests.unit.cli.running import kato
 
 
@@ -82,6 +85,27 @@ def test_other_values_are_overwritten_only_on_request(rich: Path, tmp_path: Path
     )
     kato("export", tmp_path / "y", "--node", "n", "--data", rich)
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+
+
+def test_an_import_puts_patterns_in_the_place_of_forgotten_ones(rich: Path, tmp_path: Path) -> None:
+    kato("export", tmp_path / "x", "--node", "n", "--data", rich)
+    kato("import", tmp_path / "x", "--node", "n", "--data", tmp_path / "new")
+
+    async def forget_one() -> None:
+        async with bootstrap.running(settings.load(kato_data=str(tmp_path / "new"))) as running:
+            patterns = running.memory.patterns
+            ((record, *_),) = [batch async for batch in patterns.scan("n")]
+            (old,) = (await patterns.fetch("n", [record.name.hex()])).values()
+            assert await patterns.replace("n", forget(old, "deletion"), old.revision)
+
+    asyncio.run(forget_one())
+    kato("export", tmp_path / "less", "--node", "n", "--data", tmp_path / "new")
+    less, whole = ((tmp_path / name).read_text().splitlines() for name in ("less", "x"))
+    assert len(less) == len(whole) - 1
+    ran = kato("import", tmp_path / "x", "--node", "n", "--data", tmp_path / "new", "--json")
+    assert (ran.json["patterns"], ran.json["unchanged"]) == (1, len(less) - 1 - ran.json["vectors"])
+    kato("export", tmp_path / "again", "--node", "n", "--data", tmp_path / "new")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "x").read_bytes()
 
 
 def test_export_to_stdout(rich: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
+from kato.engine.learning import forget
 from kato.errors import BadRequest
 from kato.model import Pattern
 from kato.moving.joining import ahead
@@ -42,6 +43,32 @@ async def test_a_pattern_that_goes_while_it_is_read_is_left_out() -> None:
         found += batch
         await store.drop("node")
     assert len(found) == 2
+    await store.close()
+
+
+async def test_what_is_forgotten_is_not_read_and_makes_room() -> None:
+    store = SqlitePatternStore(":memory:")
+    shelf = PatternShelf(store, "node")
+    records = sorted(pattern_record("node", pattern(str(number))) for number in range(5))
+    await shelf.add(records)
+    for record in records[:2]:
+        await store.replace("node", forget(record.value, "deletion"), 1)
+    read = [batch async for batch in whole_patterns(store, "node", at_once=2)]
+    assert [each for batch in read for each in batch] == [record.value for record in records[2:]]
+    assert await shelf.add(records) == records[:2]
+    assert [batch async for batch in shelf.read()] == [records]
+    await store.close()
+
+
+async def test_what_is_forgotten_while_it_is_read_is_left_out() -> None:
+    store = SqlitePatternStore(":memory:")
+    records = sorted(pattern_record("node", pattern(str(number))) for number in range(4))
+    await store.insert("node", [record.value for record in records])
+    found: list[Pattern] = []
+    async for batch in whole_patterns(store, "node", at_once=2):
+        found += batch
+        await store.replace("node", forget(records[3].value, "deletion"), 1)
+    assert found == [record.value for record in records[:3]]
     await store.close()
 
 

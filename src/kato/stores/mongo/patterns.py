@@ -122,13 +122,14 @@ class MongoPatternStore:
                         found[pattern.name] = pattern
         return found
 
-    async def delete(self, node: str, name: str) -> bool:
-        """Remove a record; False when there was none."""
+    async def delete(self, node: str, name: str, revision: int | None = None) -> bool:
+        """Remove a record, with a `revision` only if it still has that; False when there was none to remove."""
         utf8(node, "node_id")
         if name_bytes(name) is None:
             return False
+        wanted = _one(node, name) if revision is None else {**_one(node, name), "revision": revision}
         async with self._client.use() as database:
-            result = await database.patterns.delete_one(_one(node, name))
+            result = await database.patterns.delete_one(wanted)
         return result.deleted_count == 1
 
     async def scan(self, node: str) -> AsyncIterator[list[PatternRecord]]:
@@ -156,10 +157,10 @@ class MongoPatternStore:
             return sorted([document["_id"] async for document in found])
 
     async def count(self, node: str) -> int:
-        """How many records the node holds."""
+        """How many patterns the node holds."""
         utf8(node, "node_id")
         async with self._client.use() as database:
-            return int(await database.patterns.count_documents({"_id.node": node}))
+            return int(await database.patterns.count_documents({"_id.node": node, "frequency": {"$gte": 0}}))
 
     async def close(self) -> None:
         """Finish what was accepted and release every connection."""

@@ -144,14 +144,16 @@ class PostgresPatternStore:
         except KatoError as error:
             raise damaged(error.message) from error
 
-    async def delete(self, node: str, name: str) -> bool:
-        """Remove a record; False when there was none."""
+    async def delete(self, node: str, name: str, revision: int | None = None) -> bool:
+        """Remove a record, with a `revision` only if it still has that; False when there was none to remove."""
         key = _node_key(node)
         content = name_bytes(name)
         if content is None:
             return False
-        statement = "DELETE FROM patterns WHERE node = $1 AND name = $2"
-        status = await self._repeated(lambda connection: connection.execute(statement, key, content))
+        statement = "DELETE FROM patterns WHERE node = $1 AND name = $2 AND revision = coalesce($3, revision)"
+        status = await self._repeated(
+            lambda connection: connection.execute(statement, key, content, revision)
+        )
         return _affected(status) == 1
 
     async def scan(self, node: str) -> AsyncIterator[list[PatternRecord]]:
@@ -183,9 +185,10 @@ class PostgresPatternStore:
         return [node.decode() for (node,) in rows]
 
     async def count(self, node: str) -> int:
-        """How many records the node holds."""
+        """How many patterns the node holds."""
         key = _node_key(node)
-        statement, limit = "SELECT count(*) FROM patterns WHERE node = $1", self._pool.options.bulk_timeout
+        statement = "SELECT count(*) FROM patterns WHERE node = $1 AND frequency >= 0"
+        limit = self._pool.options.bulk_timeout
         async with self._pool.borrow() as connection:
             return int(await connection.fetchval(statement, key, timeout=limit))
 

@@ -141,8 +141,8 @@ class SqlitePatternStore:
         except KatoError as error:
             raise damaged(self._database.path, error.message) from error
 
-    async def delete(self, node: str, name: str) -> bool:
-        """Remove a record; False when there was none."""
+    async def delete(self, node: str, name: str, revision: int | None = None) -> bool:
+        """Remove a record, with a `revision` only if it still has that; False when there was none to remove."""
         key = utf8(node, "node_id")
         content = name_bytes(name)
         if content is None:
@@ -150,8 +150,10 @@ class SqlitePatternStore:
 
         def work(connection: sqlite3.Connection) -> bool:
             number = _find_node(connection, key)
-            statement = "DELETE FROM patterns WHERE node = ? AND name = ?"
-            return connection.execute(statement, (number, content)).rowcount == 1
+            statement = (
+                "DELETE FROM patterns WHERE node = ? AND name = ? AND revision = coalesce(?, revision)"
+            )
+            return connection.execute(statement, (number, content, revision)).rowcount == 1
 
         return await self._database.write(work)
 
@@ -204,9 +206,12 @@ class SqlitePatternStore:
         return [node.decode() for (node,) in rows]
 
     async def count(self, node: str) -> int:
-        """How many records the node holds."""
+        """How many patterns the node holds."""
         key = utf8(node, "node_id")
-        statement = "SELECT count(*) FROM patterns WHERE node = (SELECT id FROM nodes WHERE node = ?)"
+        statement = (
+            "SELECT count(*) FROM patterns"
+            " WHERE node = (SELECT id FROM nodes WHERE node = ?) AND frequency >= 0"
+        )
         rows = await self._database.read(lambda connection: connection.execute(statement, (key,)).fetchall())
         return int(rows[0][0])
 

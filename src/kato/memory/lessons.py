@@ -1,0 +1,47 @@
+"""What lessons make of the records they are for, each act of learning counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from kato.engine import learning
+from kato.model import OPERATIONS_KEPT, Lesson, Pattern
+
+
+def announced(groups: Mapping[str, Sequence[Lesson]]) -> list[tuple[str, str]]:
+    """The (pattern name, operation) pairs of lessons grouped by name."""
+    return [
+        (name, operation)
+        for name, group in groups.items()
+        for operation in dict.fromkeys(lesson.operation for lesson in group)
+    ]
+
+
+def taught(lessons: Sequence[Lesson]) -> Pattern:
+    """The new pattern that lessons of one name make."""
+    first = learning.first(lessons[0])
+    if len(lessons) == 1:
+        return first
+    return msgspec.structs.replace(merged(first, lessons[1:], counted=()), revision=1)
+
+
+def merged(old: Pattern, lessons: Sequence[Lesson], counted: Sequence[str] | None = None) -> Pattern:
+    """`old` with those lessons that it has not counted yet; `old` itself when there are none.
+
+    Lessons of one operation count together: whether they have been counted is asked of the record as it was, so a
+    request that teaches one pattern a thousand times needs one of the remembered ids only. A forgotten pattern begins
+    anew, except that what was counted before it was deleted stays counted.
+    """
+    counted = old.operations if counted is None else counted
+    fresh = [lesson for lesson in lessons if not lesson.operation or lesson.operation not in counted]
+    if not fresh:
+        return old
+    new = old
+    for lesson in fresh:
+        uncounted = msgspec.structs.replace(lesson, operation="")
+        new = learning.first(uncounted) if new.forgotten else learning.merge(new, uncounted)
+    operations = dict.fromkeys((*old.operations, *(lesson.operation for lesson in fresh if lesson.operation)))
+    kept = tuple(operations)[-OPERATIONS_KEPT:]
+    return msgspec.structs.replace(new, operations=kept, revision=old.revision + 1)
