@@ -21,16 +21,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos import editors
 from tests.chaos.cluster import PAUSE, WORKERS, Cluster, Door, Instance, clustered
+from tests.chaos.editors import Editor
 from tests.chaos.histories import serial_order
 from tests.chaos.learners import THINKING_SECONDS, Crowd, Entrance, Learner, bounds
 from tests.chaos.recording import SHARES, Recorder
-from tests.chaos.workers import patterns_of, showing
+from tests.chaos.workers import Patterns, patterns_of, showing
 from tests.support.http import Gone
 
 SEED = os.environ.get("KATO_FAULT_SEED", "kato")
 LEARNERS = 8
 RECORDED_CLIENTS = 4
+EDITORS = 2
 NODES = ("node-0", "node-1", "node-2")
 RECOVERED_SECONDS = 60.0
 BREAKERS = (
@@ -179,6 +182,7 @@ class Run:
     def __init__(self, cluster: Cluster, random_: random.Random, entrance: Entrance) -> None:
         self.tally = Tally()
         self.learners = [Learner(n, NODES[n % len(NODES)], SEED) for n in range(LEARNERS)]
+        self.editors = [Editor(n, SEED) for n in range(EDITORS)]
         self.crowd_events = 0
         self.recorded = 0
         self.cycles = 0
@@ -191,6 +195,10 @@ class Run:
     @property
     def acknowledged(self) -> Counter[str]:
         return sum((each.acknowledged for each in self.learners), Counter())
+
+    @property
+    def edited(self) -> Counter[str]:
+        return sum((each.done for each in self.editors), Counter())
 
     @property
     def unanswered(self) -> Counter[str]:
@@ -213,10 +221,15 @@ class Run:
             await self._progress(50)
         for wrong in await asyncio.gather(*(self._settle(learner) for learner in self.learners)):
             self.tally.wrong += wrong
+        for editor in self.editors:
+            self.tally.wrong += await editor.settle(self._instances)
         for instance in self._instances:
             self.tally.wrong += await crowd.wrong(instance)
             for node in NODES:
-                self._compare(node, await patterns_of(instance, node))
+                self._compare(node, await patterns_of(instance, node), *bounds(self.learners, node))
+            least = sum((each.least for each in self.editors), Patterns())
+            most = sum((each.most for each in self.editors), Patterns())
+            self._compare(editors.NODE, await patterns_of(instance, editors.NODE), least, most)
         serial_order(recorder.history)
         self.crowd_events += len(crowd.acknowledged)
         self.recorded += len(recorder.history)
@@ -236,6 +249,8 @@ class Run:
         async with asyncio.TaskGroup() as clients:
             for learner in self.learners:
                 clients.create_task(learner.work(self._entrance, crowd, stop))
+            for editor in self.editors:
+                clients.create_task(editor.work(self._entrance, stop))
             for number in range(RECORDED_CLIENTS):
                 clients.create_task(recorder.client(number, lambda: not stop.is_set(), THINKING_SECONDS))
             try:
@@ -280,8 +295,7 @@ class Run:
         found = [await each.settle(self._instances) for each in unsettled]
         return [*learner.wrong, *(line for lines in found for line in lines)]
 
-    def _compare(self, node: str, found: Counter[str]) -> None:
-        least, most = bounds(self.learners, node)
+    def _compare(self, node: str, found: Patterns, least: Patterns, most: Patterns) -> None:
         for text in least | most | found:
             if not least[text] <= found[text] <= most[text]:
                 self.tally.lost += max(0, least[text] - found[text])
@@ -318,7 +332,7 @@ def report(run: Run, seconds: float) -> None:
         f" acknowledged {dict(sorted(run.acknowledged.items()))} and {run.crowd_events} observes of crowds,"
         f" unanswered {dict(sorted(run.unanswered.items()))}, {run.recorded} recorded in linearizable histories",
         f"{len(sessions)} sessions, {learned} learns that count, {doubtful} that may: lost {tally.lost},"
-        f" doubled {tally.doubled}, wrong {len(tally.wrong)}",
+        f" doubled {tally.doubled}, wrong {len(tally.wrong)}; patterns edited {dict(sorted(run.edited.items()))}",
         "from the fault until the first and the last worker served a verb, median / max:",
         *tally.table(),
     ]
