@@ -287,6 +287,8 @@ class Kato:
             after = msgspec.structs.replace(observing.clear_stm(state), vectors=())
             return after, after
 
+        # Delivered afterwards, it would come back.
+        await self.sessions.deliver_pending(session_id)
         return await self.sessions.change(session_id, change)
 
     async def _once(

@@ -283,14 +283,8 @@ async def test_crashes_in_a_row_lose_nothing_and_count_nothing_twice(pair: Pair)
     assert await stored(b, node_id) == {(("a",), ("b",)): 10}
 
 
-@pytest.mark.parametrize("relearned", [False, True])
-async def test_what_a_crash_left_delivered_but_pending_does_not_undo_a_deletion(
-    pair: Pair, relearned: bool
-) -> None:
-    a, b = pair
-    node_id = node()
-    session, other = [await opened(a, node_id, recall_threshold=0.1) for _ in "ab"]
-    await show(a, session, "a b")
+async def crashed_after_delivering(a: Kato, session: str) -> None:
+    """`a` dies when it has delivered what the session learns, before the session says so."""
 
     async def deliver_and_die(state: SessionState) -> None:
         await a.teaching.deliver(state)
@@ -299,6 +293,18 @@ async def test_what_a_crash_left_delivered_but_pending_does_not_undo_a_deletion(
     deliver_by(a, deliver_and_die)
     with pytest.raises(asyncio.CancelledError):
         await a.learn(session)
+    deliver_by(a, a.teaching.deliver)
+
+
+@pytest.mark.parametrize("relearned", [False, True])
+async def test_what_a_crash_left_delivered_but_pending_does_not_undo_a_deletion(
+    pair: Pair, relearned: bool
+) -> None:
+    a, b = pair
+    node_id = node()
+    session, other = [await opened(a, node_id, recall_threshold=0.1) for _ in "ab"]
+    await show(a, session, "a b")
+    await crashed_after_delivering(a, session)
     ((name, frequency),) = (await stored(b, node_id)).items()
     assert (name, frequency) == ((("a",), ("b",)), 1)
     await b.delete_pattern(node_id, pattern_name(name))
@@ -310,3 +316,52 @@ async def test_what_a_crash_left_delivered_but_pending_does_not_undo_a_deletion(
         found = [each.frequency for each in (await kato.predictions(other))[0].predictions]
         assert found == [1] * relearned
     assert await stored(b, node_id) == ({name: 1} if relearned else {})
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+async def test_what_a_crash_left_pending_does_not_come_back_when_all_is_cleared(
+    pair: Pair, delivered: bool
+) -> None:
+    a, b = pair
+    node_id, elsewhere = node(), node()
+    sessions = [await opened(a, node_id) for _ in range(3)]
+    away = await opened(a, elsewhere)
+    for session in (*sessions[:2], away):
+        await show(a, session, "a b")
+        if delivered:
+            await crashed_after_delivering(a, session)
+        else:
+            crash(a)
+            with pytest.raises(asyncio.CancelledError):
+                await a.learn(session)
+            deliver_by(a, a.teaching.deliver)
+    await b.clear_all(sessions[2])
+    for kato in (b, a):
+        for session in sessions:
+            assert await stm(kato, session) == ()
+        assert not await stored(kato, node_id)
+    assert await stm(b, away) == ()
+    assert await stored(b, elsewhere) == {(("a",), ("b",)): 1}
+
+
+async def test_all_is_not_cleared_while_what_is_pending_cannot_be_delivered(pair: Pair) -> None:
+    a, b = pair
+    node_id = node()
+    session, other = [await opened(a, node_id) for _ in "ab"]
+    await taught(a, other, "c d")
+    await show(a, session, "a b")
+    crash(a)
+    with pytest.raises(asyncio.CancelledError):
+        await a.learn(session)
+
+    async def fail(state: SessionState) -> None:
+        raise StorageError("the pattern store is down")
+
+    deliver_by(b, fail)
+    with pytest.raises(StorageError):
+        await b.clear_all(other)
+    assert await stored(b, node_id) == {(("c",), ("d",)): 1}
+    deliver_by(b, b.teaching.deliver)
+    await b.clear_all(other)
+    assert await stm(b, session) == ()
+    assert not await stored(b, node_id)

@@ -222,6 +222,9 @@ class Sessions:
                 self._touched.discard(session_id)
         return newer
 
+    async def deliver_pending(self, session_id: str) -> None:
+        """Nothing is pending where one process holds the sessions: what they teach is stored before they are."""
+
     async def extend(self, session_id: str, ttl_seconds: int) -> SessionState:
         """Set time to live and expiry from now."""
 

@@ -26,6 +26,8 @@ WINS = 16
 PASSING_SECONDS = 0.001
 """Others that were refused and know the fresh state by now store theirs in less."""
 HELD_KEPT = 10_000
+PAGE = 100
+"""Sessions looked at in one round trip."""
 
 
 class SharedStore(SessionStore, Protocol):
@@ -76,20 +78,44 @@ class SharedSessions(Sessions):
 
     async def get(self, session_id: str) -> SessionState:
         """The current state; prolongs the session. What is pending is delivered before if that is possible."""
-        held = await self._look(session_id, prolong=True)
+        held = await self._certain(session_id, prolong=True)
+        held.accesses += 1
+        # Not what is held then: that may be a learn of this process which is taken back.
+        state = await self._roll_forward(session_id, held)
+        return self._prolonged(state, state.access_count + held.accesses, state.revision, state.changes)
+
+    async def _certain(self, session_id: str, *, prolong: bool) -> Held:
+        """The current state, which no learn of this process may still take back."""
+        held = await self._look(session_id, prolong=prolong)
         while held.delivering == _moment(held.state):
-            # A learn of this process may still be taken back.
             held.users += 1
             try:
                 async with held.lock:
                     pass
             finally:
                 held.users -= 1
-            held = await self._look(session_id, prolong=True)
-        held.accesses += 1
-        # Not what is held then: that may be a learn of this process which is taken back.
-        state = await self._roll_forward(session_id, held)
-        return self._prolonged(state, state.access_count + held.accesses, state.revision, state.changes)
+            held = await self._look(session_id, prolong=prolong)
+        return held
+
+    async def deliver_pending(self, session_id: str) -> None:
+        """Deliver what any session of the node of this one has pending; `StorageError` when that is not possible."""
+        node_id, cursor = (await self._look(session_id)).state.node_id, None
+        while True:
+            page = await self.page(PAGE, cursor, node_id, include_expired=False)
+            for state in page.sessions:
+                if state.pending is not None:
+                    with contextlib.suppress(errors.NotFound):
+                        await self._deliver_pending(state.session_id)
+            if page.cursor is None:
+                return
+            cursor = page.cursor
+
+    async def _deliver_pending(self, session_id: str) -> None:
+        held = await self._certain(session_id, prolong=False)
+        if (await self._roll_forward(session_id, held)).pending is not None:
+            raise errors.StorageError("What a session has taught cannot be stored now", retry_after=1)
+        if self._clearing:
+            await asyncio.wait(self._clearing)
 
     async def change(
         self, session_id: str, change: Callable[[SessionState], Awaitable[tuple[SessionState, T]]]

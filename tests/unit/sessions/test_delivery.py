@@ -9,7 +9,9 @@ import pytest
 
 from kato import errors
 from kato.model import Pending, SessionState
+from kato.sessions import shared
 from kato.sessions.shared import SharedSessions
+from kato.stores.ports import SessionPage
 from tests.support.sessions import keeping
 from tests.support.sharing import CLAIMED, LESSON, create, instances
 from tests.support.waiting import idle
@@ -259,3 +261,45 @@ async def test_sessions_that_teach_nothing_need_no_delivery() -> None:
     async with keeping(shared=True) as kept:
         assert isinstance(kept.sessions, SharedSessions)
         await kept.sessions.deliver(await kept.create())
+
+
+# Before a node is cleared
+
+
+async def test_pending_of_all_sessions_of_a_node_is_delivered_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared, "PAGE", 2)
+    async with instances() as (a, b):
+        ids = [await create(a) for _ in range(5)]
+        for session_id in ids[:4]:
+            await a.observe(session_id)
+            a.failures = iter([asyncio.CancelledError()])
+            with pytest.raises(asyncio.CancelledError):
+                await a.teach(session_id)
+        await b.sessions.deliver_pending(ids[4])
+        assert b.delivered == [CLAIMED] * 4
+        for session_id in ids:
+            assert (await b.stored(session_id)).pending is None
+        await b.sessions.deliver_pending(ids[4])
+        assert len(b.delivered) == 4
+        with pytest.raises(errors.SessionNotFound):
+            await b.sessions.deliver_pending("nobody's")
+
+
+async def test_a_session_that_goes_meanwhile_has_nothing_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with instances() as (a, b):
+        session_id, other = await create(a), await create(a)
+        await a.observe(session_id)
+        a.failures = iter([asyncio.CancelledError()])
+        with pytest.raises(asyncio.CancelledError):
+            await a.teach(session_id)
+        page = await b.sessions.page(10, None, None, include_expired=False)
+
+        async def stale(*_: object, **__: object) -> SessionPage:
+            return page
+
+        monkeypatch.setattr(b.sessions, "page", stale)
+        await a.sessions.delete(session_id)
+        await b.sessions.deliver_pending(other)
+        assert b.delivered == []
