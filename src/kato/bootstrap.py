@@ -53,7 +53,13 @@ def _embedded(settings: Settings, directory: DataDirectory, clock: Callable[[], 
     sessions = SqliteSessionStore(directory.sessions, max_bytes=settings.max_session_memory_bytes)
     events, counters = EventBus(clock), Counters()
     keeper = Sessions(sessions, settings, events, counters, clock)
-    memory = Memory(patterns, vectors, settings.max_processors, max_bytes=settings.kato_index_memory)
+    memory = Memory(
+        patterns,
+        vectors,
+        settings.max_processors,
+        max_bytes=settings.kato_index_memory,
+        undecided=keeper.undecided,
+    )
     health = Health(
         {
             "sessions": Dependency("sessions", keeper.count),
@@ -80,6 +86,7 @@ def _production(settings: Settings, clock: Callable[[], float]) -> Kato:
         pending_seconds=stores.pending_seconds,
         available=lambda: ports.health.available("patterns"),
         vectors_server="Qdrant" if settings.kato_vectors else None,
+        undecided=keeper.undecided,
     )
     events.join(stores.events())
     return Kato(settings, keeper, memory, events, counters, clock, ports.health)

@@ -21,7 +21,7 @@ Emotives: TypeAlias = dict[str, float]
 PATTERN_PREFIX = "PTRN|"
 VECTOR_PREFIX = "VCTR|"
 OPERATIONS_KEPT = 32
-"""How many operation ids a pattern record remembers, so that a repeated learn counts once."""
+"""How many operation ids a pattern record remembers at least, so that a repeated learn counts once."""
 FORGOTTEN = -1
 """The frequency of a record whose pattern was deleted."""
 
@@ -42,8 +42,8 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     `name` is the bare 40-digit SHA-1 of the events (behaviour.md 6.2). `frequency` counts how often exactly this
     pattern was learned. `emotives` is the window of the latest observations' emotives, or the mapping that an
     update wrote. `affinity` is the running sum, over all learns, of the averaged emotives of each learn; a symbol's
-    affinity is the sum over the patterns that hold it. `operations` names the latest learns that were counted.
-    `revision` grows by one with every change of the record.
+    affinity is the sum over the patterns that hold it. `operations` names the latest learns that were counted, and
+    earlier ones that may yet be repeated. `revision` grows by one with every change of the record.
 
     A record may outlive its pattern: deleted where several instances teach, it is kept for a while with the frequency
     `FORGOTTEN` and without content, for its `operations`. A learn that was counted before the deletion and is

@@ -16,6 +16,7 @@ from kato.model import PATTERN_PREFIX, Lesson, Observation, Pending, SessionConf
 from kato.ops.counters import Counters
 from kato.ops.events import EventBus
 from kato.results import Batch, BatchItem, BatchObserved, Learned, Observed
+from kato.sessions.operations import Operation
 from kato.settings import Settings
 from kato.stores.sqlite.vectors import distances
 
@@ -81,7 +82,9 @@ class Teaching:
         self, state: SessionState, observation: Observation, config: SessionConfig
     ) -> tuple[SessionState, Observed]:
         """One observation, with the automatic learn it may set off."""
-        seen, warnings = await self._see(state, observation, config, _operation(state, 0))
+        seen, warnings = await self._see(
+            state, observation, config, Operation(state.session_id, state.changes, 0).id
+        )
         after, lesson = seen.state, seen.lesson
         if lesson is not None:
             after = await self._keep(after, [lesson])
@@ -109,7 +112,7 @@ class Teaching:
             if observation.vectors and lessons and not lost:
                 # What this batch has learned so far must be found by its later vectors.
                 state, lessons, part = await self._keep(state, lessons), [], part + 1
-            operation = _operation(first, part)
+            operation = Operation(first.session_id, first.changes, part).id
             # A server that did not answer is not asked again: there may be a thousand more vectors.
             seen, warnings = await self._see(state, observation, config, operation, asking=not lost)
             lost = lost or warnings
@@ -131,7 +134,7 @@ class Teaching:
                 )
             )
         if batch.learn_at_end and state.stm:
-            state, lesson = learning.learn(state, config, _operation(first, part))
+            state, lesson = learning.learn(state, config, Operation(first.session_id, first.changes, part).id)
             final = "" if lesson is None else PATTERN_PREFIX + lesson.name
             lessons += [] if lesson is None else [lesson]
             names += [final] if final else []
@@ -151,7 +154,7 @@ class Teaching:
 
     async def learn(self, state: SessionState, config: SessionConfig) -> tuple[SessionState, Learned]:
         """Make a pattern of the STM; the name is "" when it held fewer than two symbols."""
-        after, lesson = learning.learn(state, config, _operation(state, 0))
+        after, lesson = learning.learn(state, config, Operation(state.session_id, state.changes, 0).id)
         after = await self._keep(after, [] if lesson is None else [lesson])
         name = "" if lesson is None else PATTERN_PREFIX + lesson.name
         return after, Learned(session_id=state.session_id, node_id=state.node_id, pattern_name=name)
@@ -178,7 +181,7 @@ class Teaching:
             if state.vectors:
                 # What was taught before must be found by the vectors of this sequence.
                 state, lessons, part = await self._store(state, lessons), [], part + 1
-            state, lesson = await self._lesson(state, sequence, config, _operation(blank, part))
+            state, lesson = await self._lesson(state, sequence, config, Operation(operation, 0, part).id)
             names.append("" if lesson is None else PATTERN_PREFIX + lesson.name)
             lessons += [] if lesson is None else [lesson]
         await self._store(state, lessons)
@@ -310,8 +313,3 @@ class Teaching:
                     },
                 )
         return state
-
-
-def _operation(state: SessionState, part: int) -> str:
-    """The id of what a request teaches; `part` counts the writes of one request."""
-    return f"{state.session_id}:{state.changes}:{part}"

@@ -365,3 +365,27 @@ async def test_all_is_not_cleared_while_what_is_pending_cannot_be_delivered(pair
     await b.clear_all(other)
     assert await stm(b, session) == ()
     assert not await stored(b, node_id)
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+async def test_what_a_crash_left_pending_counts_once_however_often_its_pattern_was_learned_since(
+    pair: Pair, delivered: bool
+) -> None:
+    a, b = pair
+    node_id = node()
+    session, *others = [await opened(a, node_id) for _ in range(5)]
+    await show(a, session, "a b")
+    if delivered:
+        await crashed_after_delivering(a, session)
+    else:
+        crash(a)
+        with pytest.raises(asyncio.CancelledError):
+            await a.learn(session)
+        deliver_by(a, a.teaching.deliver)
+    for _ in range(25):
+        await asyncio.gather(
+            *(taught(kato, each, "a b") for kato, each in zip(pair * 2, others, strict=True))
+        )
+    for kato in (b, a):
+        assert await stm(kato, session) == ()
+        assert await stored(kato, node_id) == {(("a",), ("b",)): 101}

@@ -10,7 +10,7 @@ from typing import Final
 from kato.model import Pattern
 
 KEPT_SECONDS: Final = 3600.0
-"""As long as a session lives unused by default: at its next use what it taught may be delivered once more."""
+"""Much longer than a request may last: whoever is about to deliver a learn once more has done it, or never will."""
 AT_ONCE: Final = 20
 """Removed with every deletion; more than one each, so that they cannot pile up."""
 
@@ -42,6 +42,11 @@ class Forgotten:
         now = self._clock()
         longest = islice(self._kept.items(), AT_ONCE)
         return [(name, revision) for name, (until, revision) in longest if until <= now]
+
+    def postpone(self, name: str) -> None:
+        """A record whose time is over is still needed."""
+        _, revision = self._kept.pop(name)
+        self._kept[name] = self._clock() + self._seconds, revision
 
     def discard(self, name: str) -> None:
         """A record is gone."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
 from kato.engine import learning
 from kato.model import OPERATIONS_KEPT, Lesson, Pattern
+
+Undecided: TypeAlias = Callable[[Sequence[str]], Awaitable[set[str]]]
+"""Tells which of some operations may yet be done once more."""
+OPERATIONS_SPARE: Final = 16
+"""So many operations beyond `OPERATIONS_KEPT` may gather until it is asked which of them are over."""
 
 
 def announced(groups: Mapping[str, Sequence[Lesson]]) -> list[tuple[str, str]]:
@@ -43,5 +49,19 @@ def merged(old: Pattern, lessons: Sequence[Lesson], counted: Sequence[str] | Non
         uncounted = msgspec.structs.replace(lesson, operation="")
         new = learning.first(uncounted) if new.forgotten else learning.merge(new, uncounted)
     operations = dict.fromkeys((*old.operations, *(lesson.operation for lesson in fresh if lesson.operation)))
-    kept = tuple(operations)[-OPERATIONS_KEPT:]
-    return msgspec.structs.replace(new, operations=kept, revision=old.revision + 1)
+    return msgspec.structs.replace(new, operations=tuple(operations), revision=old.revision + 1)
+
+
+async def remembered(pattern: Pattern, undecided: Undecided) -> Pattern:
+    """`pattern` without the operations that are over, except the latest; `undecided` is asked now and then only."""
+    if len(pattern.operations) <= OPERATIONS_KEPT + OPERATIONS_SPARE:
+        return pattern
+    earlier, latest = pattern.operations[:-OPERATIONS_KEPT], pattern.operations[-OPERATIONS_KEPT:]
+    still = await undecided(earlier)
+    kept = (*(operation for operation in earlier if operation in still), *latest)
+    return msgspec.structs.replace(pattern, operations=kept)
+
+
+async def none_undecided(operations: Sequence[str]) -> set[str]:
+    """Where nobody knows, the latest operations must do."""
+    return set()

@@ -16,7 +16,7 @@ from kato.engine import learning, metrics, predicting
 from kato.memory.contents import Contents
 from kato.memory.feed import CHANGED, EVERYTHING, LEARNED, UNAVAILABLE, Entry, Follower
 from kato.memory.forgotten import Forgotten
-from kato.memory.lessons import announced, merged, taught
+from kato.memory.lessons import Undecided, announced, merged, none_undecided, remembered, taught
 from kato.memory.recall import recall
 from kato.memory.turns import Turns
 from kato.model import (
@@ -49,7 +49,7 @@ class Node:
     Where other instances change the same patterns, `follower` tells them and learns of theirs. The verbs that are
     coroutines look there before they answer; the others answer from the index as the last `refresh` left it.
     `available` tells whether the store is known to answer, `searches` limits how many of the searches that take a
-    thread are under way.
+    thread are under way, `undecided` tells which learns may yet be done once more.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Node:
         follower: Follower | None = None,
         available: Callable[[], bool] = lambda: True,
         searches: AbstractAsyncContextManager[None] | None = None,
+        undecided: Undecided = none_undecided,
     ) -> None:
         self.node_id = node_id
         self.users = 0
@@ -69,6 +70,7 @@ class Node:
         self._follower = follower
         self._available = available
         self._searches = searches or nullcontext()
+        self._undecided = undecided
         self._behind = False
         self._forgotten = Forgotten()
         self._contents = Contents()
@@ -225,6 +227,8 @@ class Node:
 
             async def merge(old: Pattern) -> None:
                 new = merged(old, groups[old.name])
+                if new is not old:
+                    new = await remembered(new, self._undecided)
                 if new is old or await self._store.replace(self.node_id, new, old.revision):
                     keep(new)
 
@@ -372,9 +376,16 @@ class Node:
         raise errors.ConcurrencyError("The pattern kept changing while it was deleted", retry_after=1)
 
     async def _remove_forgotten(self) -> None:
-        for name, revision in self._forgotten.due():
+        due = dict(self._forgotten.due())
+        found = await self._store.fetch(self.node_id, list(due)) if due else {}
+        for name, revision in due.items():
+            record = found.get(name)
             # One that has been learned again has another revision.
-            await self._store.delete(self.node_id, name, revision)
+            if record is not None and record.revision == revision:
+                if await self._undecided(record.operations):
+                    self._forgotten.postpone(name)
+                    continue
+                await self._store.delete(self.node_id, name, revision)
             self._forgotten.discard(name)
 
     async def drop(self) -> int:

@@ -10,6 +10,7 @@ from contextvars import Context
 
 from kato.errors import ServiceUnavailable
 from kato.memory.feed import PENDING_SECONDS, Feed, Follower
+from kato.memory.lessons import Undecided, none_undecided
 from kato.memory.node import Node
 from kato.memory.patience import half
 from kato.ops.bulkhead import Bulkhead
@@ -35,7 +36,8 @@ class Memory:
 
     `vectors_server` names the server of the vectors where that is another one than that of the patterns: then one may
     answer while the other does not. `available` tells whether the store of the patterns is known to answer; what its
-    nodes show meanwhile is stale.
+    nodes show meanwhile is stale. `undecided` tells which learns may yet be done once more: their patterns remember
+    that they have counted them.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Memory:
         pending_seconds: float = PENDING_SECONDS,
         vectors_server: str | None = None,
         available: Callable[[], bool] = lambda: True,
+        undecided: Undecided = none_undecided,
     ) -> None:
         self.patterns = patterns
         self.vectors = vectors
@@ -60,6 +63,7 @@ class Memory:
         self._opening_seconds = opening_seconds
         self._pending_seconds = pending_seconds
         self._available = available
+        self._undecided = undecided
         self._threads = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="kato-search")
         self._searches = Bulkhead("searches", SEARCHES, SEARCH_QUEUE, SEARCH_SECONDS)
         self._open: OrderedDict[str, Node] = OrderedDict()
@@ -112,7 +116,15 @@ class Memory:
     async def _load(self, node_id: str) -> Node:
         try:
             follower = None if self._feed is None else Follower(node_id, self._feed, self._pending_seconds)
-            node = Node(node_id, self.patterns, self._threads, follower, self._available, self._searches)
+            node = Node(
+                node_id,
+                self.patterns,
+                self._threads,
+                follower,
+                self._available,
+                self._searches,
+                self._undecided,
+            )
             await node.open()
             self._open[node_id] = node
             self._measure(node)

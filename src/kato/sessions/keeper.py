@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, TypeVar
 
@@ -17,6 +17,7 @@ from kato.model import SessionState
 from kato.ops.counters import Counters
 from kato.ops.events import EventBus
 from kato.results import Existence
+from kato.sessions.operations import parsed
 from kato.settings import Settings
 from kato.stores.ports import SessionPage, SessionStore
 
@@ -224,6 +225,21 @@ class Sessions:
 
     async def deliver_pending(self, session_id: str) -> None:
         """Nothing is pending where one process holds the sessions: what they teach is stored before they are."""
+
+    async def undecided(self, operations: Sequence[str]) -> set[str]:
+        """Those learns that may yet be done once more: their session has not gone on from them for good."""
+        known = list(filter(None, map(parsed, operations)))
+        ids = list(dict.fromkeys(each.session_id for each in known if SESSION_ID.fullmatch(each.session_id)))
+        states = dict(zip(ids, await asyncio.gather(*map(self._latest, ids)), strict=True))
+        return {
+            each.id
+            for each in known
+            if (state := states.get(each.session_id)) is not None and each.undecided(state)
+        }
+
+    async def _latest(self, session_id: str) -> SessionState | None:
+        held = self._held.get(session_id)
+        return await self._store.load(session_id) if held is None else held.state
 
     async def extend(self, session_id: str, ttl_seconds: int) -> SessionState:
         """Set time to live and expiry from now."""

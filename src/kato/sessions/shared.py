@@ -217,6 +217,10 @@ class SharedSessions(Sessions):
     async def _current(self, session_id: str) -> Held:
         return await self._look(session_id)
 
+    async def _latest(self, session_id: str) -> SessionState | None:
+        held = self._held.get(session_id)
+        return await self._store.load(session_id, None if held is None else held.state)
+
     async def _look(self, session_id: str, *, prolong: bool = False) -> Held:
         """The session as it is stored now, alive; in one round trip when something is held already."""
         held = self._held.get(session_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
@@ -258,6 +258,30 @@ async def test_a_record_is_kept_from_its_latest_deletion_on(
     assert await record(stores[0]) is not None
     clock.advance(KEPT_SECONDS / 2)
     await a.delete(name_of("c d"))
+    assert await record(stores[0]) is None
+
+
+async def test_a_record_is_kept_as_long_as_one_of_its_learns_may_be_repeated(
+    nodes: list[Node], stores: list[MoodyStore], clock: Clock
+) -> None:
+    a, _ = nodes
+    texts = ["b c", "c d", "d e"]
+    await a.learn([lesson(text, "1") for text in ("a b", *texts)])
+    await a.delete(NAME)
+    undecided = {"1"}
+
+    async def ask(operations: Sequence[str]) -> set[str]:
+        return undecided.intersection(operations)
+
+    a._undecided = ask
+    clock.advance(KEPT_SECONDS)
+    await a.delete(name_of(texts[0]))
+    assert await record(stores[0]) is not None
+    undecided.clear()
+    await a.delete(name_of(texts[1]))
+    assert await record(stores[0]) is not None
+    clock.advance(KEPT_SECONDS)
+    await a.delete(name_of(texts[2]))
     assert await record(stores[0]) is None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 
 from kato import errors
 from kato.memory import node as node_module
+from kato.memory.lessons import OPERATIONS_SPARE
 from kato.memory.node import Node
 from kato.model import OPERATIONS_KEPT, Pattern, SessionConfig, SymbolStatistics, Totals
 from kato.stores.sqlite import SqlitePatternStore
@@ -139,12 +141,55 @@ async def test_lessons_of_different_operations_in_one_call_all_count(node: Node)
 
 
 async def test_as_many_operations_are_remembered_as_promised(node: Node) -> None:
-    for n in range(OPERATIONS_KEPT + 1):
+    enough = OPERATIONS_KEPT + OPERATIONS_SPARE
+    for n in range(enough + 1):
         await node.learn([lesson("a b", str(n))])
-    await node.learn([lesson("a b", "1")])
-    assert await frequency(node, "a b") == OPERATIONS_KEPT + 1
+    for n in range(enough + 1 - OPERATIONS_KEPT, enough + 1):
+        await node.learn([lesson("a b", str(n))])
+    assert await frequency(node, "a b") == enough + 1
     await node.learn([lesson("a b", "0")])
-    assert await frequency(node, "a b") == OPERATIONS_KEPT + 2
+    assert await frequency(node, "a b") == enough + 2
+
+
+async def test_a_learn_that_may_be_repeated_is_remembered_as_long_as_it_may(store: RacingStore) -> None:
+    open_, asked = {"0", "7"}, list[tuple[str, ...]]()
+
+    async def undecided(operations: Sequence[str]) -> set[str]:
+        asked.append(tuple(operations))
+        return open_.intersection(operations)
+
+    with ThreadPoolExecutor(1) as threads:
+        node = Node("node", store, threads, undecided=undecided)
+        await node.open()
+        for n in range(5 * OPERATIONS_KEPT):
+            await node.learn([lesson("a b", str(n))])
+        for n in range(8):
+            await node.learn([lesson("a b", str(n))])
+        assert await frequency(node, "a b") == 5 * OPERATIONS_KEPT + 6
+        kept = (await node.pattern(name_of("a b"))).operations
+        assert kept[:2] == ("0", "7")
+        assert len(kept) <= OPERATIONS_KEPT + OPERATIONS_SPARE
+        # Once for many learns, and not about those that are kept anyway.
+        assert len(asked) <= 5 * OPERATIONS_KEPT / (OPERATIONS_SPARE - len(open_))
+        open_.clear()
+        for n in range(1000, 1000 + OPERATIONS_KEPT):
+            await node.learn([lesson("a b", str(n))])
+        assert "0" not in (await node.pattern(name_of("a b"))).operations
+
+
+async def test_when_that_cannot_be_known_the_learn_fails_and_changes_nothing(store: RacingStore) -> None:
+    async def undecided(operations: Sequence[str]) -> set[str]:
+        raise errors.StorageError("the sessions do not answer")
+
+    with ThreadPoolExecutor(1) as threads:
+        node = Node("node", store, threads, undecided=undecided)
+        await node.open()
+        for n in range(OPERATIONS_KEPT + OPERATIONS_SPARE):
+            await node.learn([lesson("a b", str(n))])
+        before = await shown(node)
+        with pytest.raises(errors.StorageError):
+            await node.learn([lesson("a b", "one more")])
+        assert await shown(node) == before == await reopened(store)
 
 
 async def test_nothing_to_learn_changes_nothing(node: Node) -> None:
