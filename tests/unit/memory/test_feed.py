@@ -400,9 +400,7 @@ async def test_closing_waits_for_looks_and_closes_the_feed(line: Line) -> None:
     await other.close()
 
 
-async def test_what_was_learned_and_removed_before_anybody_looked_is_looked_at_once(
-    nodes: Nodes, stores: Stores
-) -> None:
+async def test_what_was_learned_and_removed_before_anybody_looked_is_looked_at_once(nodes: Nodes) -> None:
     a, b = nodes
     await a.learn([lesson("a b", "1"), lesson("b c", "1")])
     await a.delete(name_of("a b"))
