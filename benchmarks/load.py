@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from report import Row
+
 UNIQUE = "@UNIQUE@@@@@"
 """In a body: replaced by twelve characters that no other request has."""
 
@@ -62,7 +64,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What wrk measured; times in milliseconds."""
+    """What wrk measured; times in milliseconds. `refused` are answers other than 2xx, `broken` had no answer."""
 
     requests: int
     seconds: float
@@ -74,11 +76,6 @@ class Run:
     longest: float
     refused: int
     broken: int
-
-    @property
-    def errors(self) -> int:
-        """Answers other than 2xx, and requests without an answer."""
-        return self.refused + self.broken
 
 
 def wrk(base: str, script: Sequence[Request], connections: int, seconds: float) -> Run:
@@ -106,6 +103,13 @@ def wrk(base: str, script: Sequence[Request], connections: int, seconds: float) 
     p50, p90, p99, p999, longest = (value / 1000 for value in latencies)
     rate = count / duration * 1e6
     return Run(count, duration / 1e6, rate, p50, p90, p99, p999, longest, refused, broken)
+
+
+def errors(runs: Sequence[Run]) -> Row:
+    """How many requests of some runs were not answered as they should be, and how; there must be none."""
+    refused, broken = sum(run.refused for run in runs), sum(run.broken for run in runs)
+    note = f"{refused} refused, {broken} without an answer" if refused or broken else ""
+    return Row("  errors", refused + broken, "", 0, "lower", note)
 
 
 class Client:

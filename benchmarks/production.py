@@ -19,7 +19,7 @@ from pathlib import Path
 import material
 import processes
 import serving
-from load import Client, Request, Run, wrk
+from load import Client, Request, Run, errors, wrk
 from options import Options, main
 from report import Row, median
 
@@ -106,7 +106,7 @@ def _measured(
         ),
         Row("  per worker core", per_core, "requests/s", PER_CORE if budgeted else None),
         Row("  p50", p50, "ms", P50 if budgeted and connections == CONNECTIONS[0] else None, "lower"),
-        Row("  errors", sum(run.errors for run in runs), "", 0, "lower"),
+        errors(runs),
     ]
 
 
@@ -162,7 +162,7 @@ def _many_sessions(environment: dict[str, str], directory: Path, options: Option
             "requests/s",
             raw={"runs": [asdict(run) for run in runs]},
         ),
-        Row("  errors", sum(run.errors for run in runs), "", 0, "lower"),
+        errors(runs),
     ]
 
 

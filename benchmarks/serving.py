@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import material
 import processes
-from load import UNIQUE, Client, Request, Run, wrk
+from load import UNIQUE, Client, Request, Run, errors, wrk
 from options import Options, main
 from report import Row, median
 
@@ -67,7 +67,6 @@ def _compare(
         cpu_echo += echo.cpu_seconds() - before
     rate, other = median(run.rate for run in runs), median(run.rate for run in others)
     p50, p90, p99 = (median(getattr(run, name) for run in runs) for name in ("p50", "p90", "p99"))
-    errors = sum(run.errors for run in runs)
     per_request = cpu / max(1, sum(run.requests for run in runs)) * 1000
     per_echo = cpu_echo / max(1, sum(run.requests for run in others)) * 1000
     raw = {
@@ -94,7 +93,7 @@ def _compare(
         Row("  p50", p50, "ms", P50 if observe else None, "lower"),
         Row("  p90", p90, "ms", better="lower"),
         Row("  p99", p99, "ms", P99 if observe else None, "lower"),
-        Row("  errors", errors, "", 0, "lower"),
+        errors(runs),
     ]
 
 

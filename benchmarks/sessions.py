@@ -12,7 +12,7 @@ from pathlib import Path
 import material
 import processes
 from kato.model import Events
-from load import Client, Request, wrk
+from load import Client, Request, errors, wrk
 from options import Options, main
 from report import Row, median
 
@@ -84,7 +84,7 @@ def _live(server: processes.Server, wanted: int, options: Options) -> tuple[list
             note=f"p50 {p50:.2f} ms, p99 {p99:.2f} ms",
             raw={"runs": [asdict(run) for run in runs]},
         ),
-        Row("  errors", sum(run.errors for run in runs), "", 0, "lower"),
+        errors(runs),
     ], ids
 
 
