@@ -38,12 +38,12 @@ class Contents:
 
         Of those whose pattern is forgotten only the names are noted.
         """
-        if min(record.frequency for record in batch) == FORGOTTEN:
-            self.forgotten += [record.name.hex() for record in batch if record.frequency == FORGOTTEN]
-            batch = [record for record in batch if record.frequency != FORGOTTEN]
-            if not batch:
-                return
         names, events, frequencies, _ = zip(*batch, strict=True)
+        if min(frequencies) == FORGOTTEN:
+            self.forgotten += [record.name.hex() for record in batch if record.frequency == FORGOTTEN]
+            if alive := [record for record in batch if record.frequency != FORGOTTEN]:
+                self.load(alive)
+            return
         details = [codec.details_of(record) for record in batch]
         flags = [FINALIZED if detail.finalized else 0 for detail in details]
         self.index.load(names, events, frequencies, flags)
