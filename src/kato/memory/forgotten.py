@@ -43,14 +43,18 @@ class Forgotten:
         longest = islice(self._kept.items(), AT_ONCE)
         return [(name, revision) for name, (until, revision) in longest if until <= now]
 
-    def postpone(self, name: str) -> None:
+    def postpone(self, name: str, revision: int) -> None:
         """A record whose time is over is still needed."""
-        _, revision = self._kept.pop(name)
-        self._kept[name] = self._clock() + self._seconds, revision
+        if self.discard(name, revision):
+            self._kept[name] = self._clock() + self._seconds, revision
 
-    def discard(self, name: str) -> None:
-        """A record is gone."""
-        self._kept.pop(name, None)
+    def discard(self, name: str, revision: int) -> bool:
+        """A record is gone; False when this one is not kept."""
+        known = self._kept.get(name)
+        if known is None or known[1] != revision:
+            return False
+        del self._kept[name]
+        return True
 
     def clear(self) -> None:
         """All records are gone."""

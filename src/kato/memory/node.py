@@ -383,10 +383,10 @@ class Node:
             # One that has been learned again has another revision.
             if record is not None and record.revision == revision:
                 if await self._undecided(record.operations):
-                    self._forgotten.postpone(name)
+                    self._forgotten.postpone(name, revision)
                     continue
                 await self._store.delete(self.node_id, name, revision)
-            self._forgotten.discard(name)
+            self._forgotten.discard(name, revision)
 
     async def drop(self) -> int:
         """Forget everything; returns how many patterns there were."""

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 import pytest
 
 from kato import errors
-from kato.memory import forgotten as forgotten_module
 from kato.memory.forgotten import AT_ONCE, KEPT_SECONDS, Forgotten
 from kato.memory.node import Node
 from kato.model import Pattern
@@ -328,18 +327,45 @@ async def test_a_failure_to_remove_a_record_leaves_the_deletion_undone(
     assert await record(stores[0]) is None
 
 
-async def test_many_go_in_parts_and_faster_than_they_come(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_go_in_parts_and_faster_than_they_come(clock: Clock) -> None:
     kept = Forgotten(clock=clock)
     for number in range(AT_ONCE + 5):
         kept.add(Pattern(name=f"{number:040}", events=(), frequency=-1))
     clock.advance(KEPT_SECONDS)
     first = kept.due()
     assert [name for name, _ in first] == [f"{number:040}" for number in range(AT_ONCE)]
-    for name, _ in first:
-        kept.discard(name)
+    for name, revision in first:
+        assert kept.discard(name, revision)
     assert len(kept.due()) == 5
     kept.clear()
     assert kept.due() == []
-    assert forgotten_module.AT_ONCE > 1
+    assert AT_ONCE > 1
+
+
+def test_what_was_forgotten_anew_meanwhile_is_left_alone(clock: Clock) -> None:
+    kept = Forgotten(clock=clock)
+    kept.add(Pattern(name=NAME, events=(), frequency=-1, revision=2))
+    clock.advance(KEPT_SECONDS)
+    assert kept.due() == [(NAME, 2)]
+    kept.add(Pattern(name=NAME, events=(), frequency=-1, revision=4))
+    assert not kept.discard(NAME, 2)
+    kept.postpone(NAME, 2)
+    clock.advance(KEPT_SECONDS)
+    assert kept.due() == [(NAME, 4)]
+    assert kept.discard(NAME, 4)
+    kept.postpone(NAME, 4)
+    assert kept.due() == []
+
+
+async def test_deletions_at_once_remove_what_is_due(
+    nodes: list[Node], stores: list[MoodyStore], clock: Clock
+) -> None:
+    a, _ = nodes
+    texts = [f"a {chr(98 + number)}" for number in range(20)]
+    await a.learn([lesson(text, "1") for text in texts])
+    for text in texts[:10]:
+        await a.delete(name_of(text))
+    clock.advance(KEPT_SECONDS)
+    await asyncio.gather(*(a.delete(name_of(text)) for text in texts[10:]))
+    left = await stores[0].fetch("node", list(map(name_of, texts)))
+    assert sorted(left) == sorted(map(name_of, texts[10:]))
