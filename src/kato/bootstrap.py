@@ -58,7 +58,7 @@ def _embedded(settings: Settings, directory: DataDirectory, clock: Callable[[], 
         vectors,
         settings.max_processors,
         max_bytes=settings.kato_index_memory,
-        undecided=keeper.undecided,
+        repeatable=keeper.repeatable,
     )
     health = Health(
         {
@@ -86,7 +86,7 @@ def _production(settings: Settings, clock: Callable[[], float]) -> Kato:
         pending_seconds=stores.pending_seconds,
         available=lambda: ports.health.available("patterns"),
         vectors_server="Qdrant" if settings.kato_vectors else None,
-        undecided=keeper.undecided,
+        repeatable=keeper.repeatable,
     )
     events.join(stores.events())
     return Kato(settings, keeper, memory, events, counters, clock, ports.health)

@@ -389,3 +389,43 @@ async def test_what_a_crash_left_pending_counts_once_however_often_its_pattern_w
     for kato in (b, a):
         assert await stm(kato, session) == ()
         assert await stored(kato, node_id) == {(("a",), ("b",)): 101}
+
+
+async def test_a_delivery_so_slow_that_its_learn_is_forgotten_does_not_count_again(pair: Pair) -> None:
+    a, b = pair
+    node_id = node()
+    session, *others = [await opened(a, node_id) for _ in range(5)]
+    gates = [asyncio.Event(), asyncio.Event()]
+    waiting = [asyncio.Event(), asyncio.Event()]
+    for kato, gate, arrived in zip(pair, gates, waiting, strict=True):
+
+        async def slowly(
+            state: SessionState,
+            kato: Kato = kato,
+            gate: asyncio.Event = gate,
+            arrived: asyncio.Event = arrived,
+        ) -> None:
+            arrived.set()
+            await gate.wait()
+            await kato.teaching.deliver(state)
+
+        deliver_by(kato, slowly)
+    await show(a, session, "a b")
+    learn = asyncio.create_task(a.learn(session))
+    await waiting[0].wait()
+    # It meets the session with the learn pending, claims that, and is slow.
+    late = asyncio.create_task(stm(b, session))
+    await waiting[1].wait()
+    gates[0].set()
+    await learn
+    deliver_by(b, b.teaching.deliver)
+    assert await stm(a, session) == ()
+    for _ in range(20):
+        await asyncio.gather(
+            *(taught(kato, each, "a b") for kato, each in zip(pair * 2, others, strict=True))
+        )
+    gates[1].set()
+    assert await late == ()
+    for kato in pair:
+        assert await stm(kato, session) == ()
+        assert await stored(kato, node_id) == {(("a",), ("b",)): 81}

@@ -10,8 +10,8 @@ import msgspec
 from kato.engine import learning
 from kato.model import OPERATIONS_KEPT, Lesson, Pattern
 
-Undecided: TypeAlias = Callable[[Sequence[str]], Awaitable[set[str]]]
-"""Tells which of some operations may yet be done once more."""
+Repeatable: TypeAlias = Callable[[Sequence[str]], Awaitable[dict[str, bool]]]
+"""Tells of some operations whether they may yet be done once more; says nothing of those it does not know."""
 OPERATIONS_SPARE: Final = 16
 """So many operations beyond `OPERATIONS_KEPT` may gather until it is asked which of them are over."""
 
@@ -52,16 +52,29 @@ def merged(old: Pattern, lessons: Sequence[Lesson], counted: Sequence[str] | Non
     return msgspec.structs.replace(new, operations=tuple(operations), revision=old.revision + 1)
 
 
-async def remembered(pattern: Pattern, undecided: Undecided) -> Pattern:
-    """`pattern` without the operations that are over, except the latest; `undecided` is asked now and then only."""
+async def remembered(pattern: Pattern, repeatable: Repeatable) -> Pattern:
+    """`pattern` without the operations that are over, except the latest; `repeatable` is asked now and then only."""
     if len(pattern.operations) <= OPERATIONS_KEPT + OPERATIONS_SPARE:
         return pattern
     earlier, latest = pattern.operations[:-OPERATIONS_KEPT], pattern.operations[-OPERATIONS_KEPT:]
-    still = await undecided(earlier)
-    kept = (*(operation for operation in earlier if operation in still), *latest)
+    known = await repeatable(earlier)
+    kept = (*(operation for operation in earlier if known.get(operation)), *latest)
     return msgspec.structs.replace(pattern, operations=kept)
 
 
-async def none_undecided(operations: Sequence[str]) -> set[str]:
+async def uncounted(pattern: Pattern, lessons: Sequence[Lesson], repeatable: Repeatable) -> list[Lesson]:
+    """Those lessons that the record of their pattern, as it was read, may not have counted.
+
+    A record that remembers as many operations as it must may have forgotten that it has counted one. It forgets only
+    those that may not be repeated any more: one that may now has not been forgotten before.
+    """
+    if len(pattern.operations) < OPERATIONS_KEPT:
+        return list(lessons)
+    unknown = {lesson.operation for lesson in lessons} - {"", *pattern.operations}
+    known = await repeatable(sorted(unknown)) if unknown else {}
+    return [lesson for lesson in lessons if known.get(lesson.operation, True)]
+
+
+async def nobody_knows(operations: Sequence[str]) -> dict[str, bool]:
     """Where nobody knows, the latest operations must do."""
-    return set()
+    return {}

@@ -16,7 +16,7 @@ from kato.engine import learning, metrics, predicting
 from kato.memory.contents import Contents
 from kato.memory.feed import CHANGED, EVERYTHING, LEARNED, UNAVAILABLE, Entry, Follower
 from kato.memory.forgotten import Forgotten
-from kato.memory.lessons import Undecided, announced, merged, none_undecided, remembered, taught
+from kato.memory.lessons import Repeatable, announced, merged, nobody_knows, remembered, taught, uncounted
 from kato.memory.recall import recall
 from kato.memory.turns import Turns
 from kato.model import (
@@ -49,7 +49,7 @@ class Node:
     Where other instances change the same patterns, `follower` tells them and learns of theirs. The verbs that are
     coroutines look there before they answer; the others answer from the index as the last `refresh` left it.
     `available` tells whether the store is known to answer, `searches` limits how many of the searches that take a
-    thread are under way, `undecided` tells which learns may yet be done once more.
+    thread are under way, `repeatable` tells which learns may yet be done once more.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Node:
         follower: Follower | None = None,
         available: Callable[[], bool] = lambda: True,
         searches: AbstractAsyncContextManager[None] | None = None,
-        undecided: Undecided = none_undecided,
+        repeatable: Repeatable = nobody_knows,
     ) -> None:
         self.node_id = node_id
         self.users = 0
@@ -70,7 +70,7 @@ class Node:
         self._follower = follower
         self._available = available
         self._searches = searches or nullcontext()
-        self._undecided = undecided
+        self._repeatable = repeatable
         self._behind = False
         self._forgotten = Forgotten()
         self._contents = Contents()
@@ -226,9 +226,9 @@ class Node:
             known |= await self._store.fetch(self.node_id, sorted(clashes)) if clashes else {}
 
             async def merge(old: Pattern) -> None:
-                new = merged(old, groups[old.name])
+                new = merged(old, await uncounted(old, groups[old.name], self._repeatable))
                 if new is not old:
-                    new = await remembered(new, self._undecided)
+                    new = await remembered(new, self._repeatable)
                 if new is old or await self._store.replace(self.node_id, new, old.revision):
                     keep(new)
 
@@ -382,7 +382,7 @@ class Node:
             record = found.get(name)
             # One that has been learned again has another revision.
             if record is not None and record.revision == revision:
-                if await self._undecided(record.operations):
+                if any((await self._repeatable(record.operations)).values()):
                     self._forgotten.postpone(name, revision)
                     continue
                 await self._store.delete(self.node_id, name, revision)

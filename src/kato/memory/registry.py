@@ -10,7 +10,7 @@ from contextvars import Context
 
 from kato.errors import ServiceUnavailable
 from kato.memory.feed import PENDING_SECONDS, Feed, Follower
-from kato.memory.lessons import Undecided, none_undecided
+from kato.memory.lessons import Repeatable, nobody_knows
 from kato.memory.node import Node
 from kato.memory.patience import half
 from kato.ops.bulkhead import Bulkhead
@@ -36,7 +36,7 @@ class Memory:
 
     `vectors_server` names the server of the vectors where that is another one than that of the patterns: then one may
     answer while the other does not. `available` tells whether the store of the patterns is known to answer; what its
-    nodes show meanwhile is stale. `undecided` tells which learns may yet be done once more: their patterns remember
+    nodes show meanwhile is stale. `repeatable` tells which learns may yet be done once more: their patterns remember
     that they have counted them.
     """
 
@@ -52,7 +52,7 @@ class Memory:
         pending_seconds: float = PENDING_SECONDS,
         vectors_server: str | None = None,
         available: Callable[[], bool] = lambda: True,
-        undecided: Undecided = none_undecided,
+        repeatable: Repeatable = nobody_knows,
     ) -> None:
         self.patterns = patterns
         self.vectors = vectors
@@ -63,7 +63,7 @@ class Memory:
         self._opening_seconds = opening_seconds
         self._pending_seconds = pending_seconds
         self._available = available
-        self._undecided = undecided
+        self._repeatable = repeatable
         self._threads = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="kato-search")
         self._searches = Bulkhead("searches", SEARCHES, SEARCH_QUEUE, SEARCH_SECONDS)
         self._open: OrderedDict[str, Node] = OrderedDict()
@@ -123,7 +123,7 @@ class Memory:
                 follower,
                 self._available,
                 self._searches,
-                self._undecided,
+                self._repeatable,
             )
             await node.open()
             self._open[node_id] = node

@@ -226,15 +226,18 @@ class Sessions:
     async def deliver_pending(self, session_id: str) -> None:
         """Nothing is pending where one process holds the sessions: what they teach is stored before they are."""
 
-    async def undecided(self, operations: Sequence[str]) -> set[str]:
-        """Those learns that may yet be done once more: their session has not gone on from them for good."""
+    async def repeatable(self, operations: Sequence[str]) -> dict[str, bool]:
+        """Whether learns may yet be done once more, or their session has gone on from them for good.
+
+        Learns of sessions that do not exist (any more) are left out.
+        """
         known = list(filter(None, map(parsed, operations)))
         ids = list(dict.fromkeys(each.session_id for each in known if SESSION_ID.fullmatch(each.session_id)))
         states = dict(zip(ids, await asyncio.gather(*map(self._latest, ids)), strict=True))
         return {
-            each.id
+            each.id: each.repeatable(state)
             for each in known
-            if (state := states.get(each.session_id)) is not None and each.undecided(state)
+            if (state := states.get(each.session_id)) is not None
         }
 
     async def _latest(self, session_id: str) -> SessionState | None:

@@ -23,7 +23,7 @@ class Operation(NamedTuple):
         """The operation as a text."""
         return f"{self.session_id}:{self.changes}:{self.part}"
 
-    def undecided(self, state: SessionState) -> bool:
+    def repeatable(self, state: SessionState) -> bool:
         """Whether it may be done once more: its session, now in `state`, has not gone on from there for good."""
         if state.changes <= self.changes:
             return True

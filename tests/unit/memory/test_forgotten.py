@@ -269,10 +269,10 @@ async def test_a_record_is_kept_as_long_as_one_of_its_learns_may_be_repeated(
     await a.delete(NAME)
     undecided = {"1"}
 
-    async def ask(operations: Sequence[str]) -> set[str]:
-        return undecided.intersection(operations)
+    async def repeatable(operations: Sequence[str]) -> dict[str, bool]:
+        return {each: each in undecided for each in operations}
 
-    a._undecided = ask
+    a._repeatable = repeatable
     clock.advance(KEPT_SECONDS)
     await a.delete(name_of(texts[0]))
     assert await record(stores[0]) is not None

@@ -14,11 +14,11 @@ from tests.support.sharing import LESSON, create, instances
 
 def test_an_operation_is_over_when_its_session_has_gone_on_and_nothing_of_it_is_pending() -> None:
     learn = Operation("s", 3, 0)
-    assert [learn.undecided(session("s", changes=changes)) for changes in (2, 3, 4)] == [True, True, False]
-    for operation, undecided in ((learn.id, True), ("s:2:0", False), ("s:3:1", False)):
+    assert [learn.repeatable(session("s", changes=changes)) for changes in (2, 3, 4)] == [True, True, False]
+    for operation, expected in ((learn.id, True), ("s:2:0", False), ("s:3:1", False)):
         pending = Pending((msgspec.structs.replace(LESSON, operation=operation),))
-        assert learn.undecided(session("s", changes=4, pending=pending)) is undecided
-    assert not learn.undecided(session("s", changes=4, pending=Pending(vectors=(("v", (1.0,)),))))
+        assert learn.repeatable(session("s", changes=4, pending=pending)) is expected
+    assert not learn.repeatable(session("s", changes=4, pending=Pending(vectors=(("v", (1.0,)),))))
 
 
 @pytest.mark.parametrize("text", ["", "s", "s:1", "s:one:0", "s:1:", "0f" * 20])
@@ -35,14 +35,15 @@ async def test_a_session_that_one_process_holds_decides_by_its_next_change() -> 
     async with keeping() as kept:
         session_id = (await kept.create()).session_id
         learns = [Operation(session_id, changes, 0).id for changes in range(3)]
-        assert await kept.sessions.undecided(learns) == set(learns)
+        assert await kept.sessions.repeatable(learns) == dict.fromkeys(learns, True)
         await kept.observe(session_id)
         await kept.observe(session_id)
-        assert await kept.sessions.undecided(learns) == {learns[2]}
-        assert await kept.sessions.undecided([*learns, "nobody:0:0", "not an id:0:0", "text"]) == {learns[2]}
-        assert await kept.sessions.undecided([]) == set()
+        expected = dict(zip(learns, (False, False, True), strict=True))
+        assert await kept.sessions.repeatable(learns) == expected
+        assert await kept.sessions.repeatable([*learns, "nobody:0:0", "not an id:0:0", "text"]) == expected
+        assert await kept.sessions.repeatable([]) == {}
         await kept.sessions.delete(session_id)
-        assert await kept.sessions.undecided(learns) == set()
+        assert await kept.sessions.repeatable(learns) == {}
 
 
 async def test_one_that_is_not_held_is_looked_up(tmp_path: object) -> None:
@@ -51,7 +52,7 @@ async def test_one_that_is_not_held_is_looked_up(tmp_path: object) -> None:
         await kept.observe(session_id)
     async with keeping(f"{tmp_path}/s.db") as kept:
         learns = [Operation(session_id, changes, 0).id for changes in range(2)]
-        assert await kept.sessions.undecided(learns) == {learns[1]}
+        assert await kept.sessions.repeatable(learns) == {learns[0]: False, learns[1]: True}
 
 
 async def test_a_shared_session_is_looked_up_though_it_is_held() -> None:
@@ -60,6 +61,7 @@ async def test_a_shared_session_is_looked_up_though_it_is_held() -> None:
         await b.observe(session_id)
         learns = [Operation(session_id, changes, 0).id for changes in range(3)]
         for one, other in ((a, b), (b, a)):
-            before = await one.sessions.undecided(learns)
+            before = await one.sessions.repeatable(learns)
             await other.observe(session_id)
-            assert len(await one.sessions.undecided(learns)) == len(before) - 1
+            after = await one.sessions.repeatable(learns)
+            assert sum(after.values()) == sum(before.values()) - 1
