@@ -283,14 +283,15 @@ async def test_crashes_in_a_row_lose_nothing_and_count_nothing_twice(pair: Pair)
     assert await stored(b, node_id) == {(("a",), ("b",)): 10}
 
 
-async def crashed_after_delivering(a: Kato, session: str) -> None:
-    """`a` dies when it has delivered what the session learns, before the session says so."""
+async def crash_learning(a: Kato, session: str, *, delivered: bool) -> None:
+    """`a` dies right before or after delivering what the session learns, before the session says so."""
 
-    async def deliver_and_die(state: SessionState) -> None:
-        await a.teaching.deliver(state)
+    async def die(state: SessionState) -> None:
+        if delivered:
+            await a.teaching.deliver(state)
         raise asyncio.CancelledError
 
-    deliver_by(a, deliver_and_die)
+    deliver_by(a, die)
     with pytest.raises(asyncio.CancelledError):
         await a.learn(session)
     deliver_by(a, a.teaching.deliver)
@@ -304,7 +305,7 @@ async def test_what_a_crash_left_delivered_but_pending_does_not_undo_a_deletion(
     node_id = node()
     session, other = [await opened(a, node_id, recall_threshold=0.1) for _ in "ab"]
     await show(a, session, "a b")
-    await crashed_after_delivering(a, session)
+    await crash_learning(a, session, delivered=True)
     ((name, frequency),) = (await stored(b, node_id)).items()
     assert (name, frequency) == ((("a",), ("b",)), 1)
     await b.delete_pattern(node_id, pattern_name(name))
@@ -328,13 +329,7 @@ async def test_what_a_crash_left_pending_does_not_come_back_when_all_is_cleared(
     away = await opened(a, elsewhere)
     for session in (*sessions[:2], away):
         await show(a, session, "a b")
-        if delivered:
-            await crashed_after_delivering(a, session)
-        else:
-            crash(a)
-            with pytest.raises(asyncio.CancelledError):
-                await a.learn(session)
-            deliver_by(a, a.teaching.deliver)
+        await crash_learning(a, session, delivered=delivered)
     await b.clear_all(sessions[2])
     for kato in (b, a):
         for session in sessions:
@@ -350,9 +345,7 @@ async def test_all_is_not_cleared_while_what_is_pending_cannot_be_delivered(pair
     session, other = [await opened(a, node_id) for _ in "ab"]
     await taught(a, other, "c d")
     await show(a, session, "a b")
-    crash(a)
-    with pytest.raises(asyncio.CancelledError):
-        await a.learn(session)
+    await crash_learning(a, session, delivered=False)
 
     async def fail(state: SessionState) -> None:
         raise StorageError("the pattern store is down")
@@ -375,13 +368,7 @@ async def test_what_a_crash_left_pending_counts_once_however_often_its_pattern_w
     node_id = node()
     session, *others = [await opened(a, node_id) for _ in range(5)]
     await show(a, session, "a b")
-    if delivered:
-        await crashed_after_delivering(a, session)
-    else:
-        crash(a)
-        with pytest.raises(asyncio.CancelledError):
-            await a.learn(session)
-        deliver_by(a, a.teaching.deliver)
+    await crash_learning(a, session, delivered=delivered)
     for _ in range(25):
         await asyncio.gather(
             *(taught(kato, each, "a b") for kato, each in zip(pair * 2, others, strict=True))

@@ -112,10 +112,13 @@ class SharedSessions(Sessions):
 
     async def _deliver_pending(self, session_id: str) -> None:
         held = await self._certain(session_id, prolong=False)
-        if (await self._roll_forward(session_id, held)).pending is not None:
+        before = held.state
+        await self._roll_forward(session_id, held)
+        if held.delivered == _moment(held.state):
+            # Perhaps it was delivered long ago, and only the session could not be told.
+            await self._clear(session_id, held, _moment(held.state))
+        if _shared_pending((await self._look(session_id)).state, before):
             raise errors.StorageError("What a session has taught cannot be stored now", retry_after=1)
-        if self._clearing:
-            await asyncio.wait(self._clearing)
 
     async def change(
         self, session_id: str, change: Callable[[SessionState], Awaitable[tuple[SessionState, T]]]

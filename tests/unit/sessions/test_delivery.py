@@ -303,3 +303,26 @@ async def test_a_session_that_goes_meanwhile_has_nothing_pending(monkeypatch: py
         await a.sessions.delete(session_id)
         await b.sessions.deliver_pending(other)
         assert b.delivered == []
+
+
+async def test_what_was_delivered_but_could_not_be_cleared_is_cleared_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with instances() as (a, b):
+        session_id = await create(a)
+        await a.observe(session_id)
+        save, down = a.store.save, [True]
+
+        async def saving(state: SessionState) -> SessionState | None:
+            if down[0] and a.delivered:
+                raise errors.StorageError("down")
+            return await save(state)
+
+        monkeypatch.setattr(a.store, "save", saving)
+        await a.teach(session_id)
+        with pytest.raises(errors.StorageError):
+            await a.sessions.deliver_pending(session_id)
+        down[0] = False
+        await a.sessions.deliver_pending(session_id)
+        assert (await b.stored(session_id)).pending is None
+        assert len(a.delivered) == 1
